@@ -1,0 +1,73 @@
+# Everything here starts from a fresh clone with nothing but make and Python 3.11+.
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+LOWEST := .venv-lowest
+BENCH := .venv-bench
+LOCK := .venv-lock
+
+# Twice -q: pip then prints errors only.
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-lowest bench lint vectors lock clean check-python
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo '  ARGS="..." is passed on by demo, test, test-lowest and bench; PYTHON=python3.x picks the interpreter.'
+
+demo: $(VENV)/.installed ## run the example from start to end
+	@$(VENV)/bin/python -m examples.locations demo $(ARGS)
+
+test: $(VENV)/.installed ## run every test on the newest SQLAlchemy
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+test-lowest: $(LOWEST)/.installed ## run every test on the lowest supported versions
+	@$(LOWEST)/bin/python -m pytest $(ARGS)
+
+bench: $(BENCH)/.installed ## measure, next to other libraries
+	@$(BENCH)/bin/python -m benchmarks $(ARGS)
+
+lint: $(VENV)/.installed ## check style, formatting and types
+	@$(VENV)/bin/ruff check --quiet
+	@$(VENV)/bin/ruff format --check --quiet
+	@$(VENV)/bin/mypy --no-error-summary
+
+vectors: $(VENV)/.installed ## check that the format vectors are what the code writes
+	@$(VENV)/bin/python -m tests.vectors.generate --check
+
+lock: check-python ## renew constraints.txt with today's newest versions
+	@rm -rf $(LOCK)
+	@$(PYTHON) -m venv $(LOCK)
+	@$(LOCK)/bin/python $(PIP_INSTALL) -e '.[dev,bench]'
+	@{ echo '# The newest versions that the project is tested with: development tools, example and'; \
+	   echo '# benchmarks. Written by `make lock`; do not edit. The lowest: constraints-lowest.txt.'; \
+	   $(LOCK)/bin/python -m pip freeze --disable-pip-version-check --exclude-editable; \
+	 } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+	@rm -rf $(LOCK)
+
+clean: ## remove the environments and caches
+	@rm -rf $(VENV) $(LOWEST) $(BENCH) $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/.installed $(BENCH)/.installed: constraints.txt
+$(LOWEST)/.installed: constraints-lowest.txt
+
+$(VENV)/.installed $(LOWEST)/.installed: extras := dev
+$(BENCH)/.installed: extras := bench
+
+$(VENV)/.installed $(LOWEST)/.installed $(BENCH)/.installed: pyproject.toml | check-python
+	@echo "Installing into $(@D) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) -e '.[$(extras)]' -c $(filter constraints%,$^)
+	@touch $@
+
+check-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	   echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11 ..." >&2; \
+	   exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	   echo "$(PYTHON) lacks venv or ensurepip (on Debian and Ubuntu: apt install python3-venv)." >&2; \
+	   exit 1; }

@@ -1,0 +1,127 @@
+"""Python values to payload bytes and back (FORMAT.md, clause 6).
+
+The type of a value is one byte of the envelope, in the clear and authenticated,
+so that a payload is the bare value: no copy of a large one to add a tag to it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import struct
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy_kmsenv.errors import EnvelopeError
+
+PADDED = 0x80
+"""Set in the value type of a padded payload."""
+_PAD_MARK = b"\x80"
+
+_TIMEDELTA = struct.Struct(">iII")
+_FLOAT = struct.Struct(">d")
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How values of one Python type are written; ``encode`` and ``decode`` are inverse."""
+
+    value_type: int
+    name: str
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+def _int_to_bytes(value: int) -> bytes:
+    return value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
+
+
+def _int_from_bytes(payload: bytes) -> int:
+    return int.from_bytes(payload, "big", signed=True)
+
+
+def _bool_from_bytes(payload: bytes) -> bool:
+    if payload not in (b"\x00", b"\x01"):
+        raise ValueError("a bool is one byte, 0 or 1")
+    return payload == b"\x01"
+
+
+def _timedelta_to_bytes(value: datetime.timedelta) -> bytes:
+    return _TIMEDELTA.pack(value.days, value.seconds, value.microseconds)
+
+
+def _timedelta_from_bytes(payload: bytes) -> datetime.timedelta:
+    days, seconds, microseconds = _TIMEDELTA.unpack(payload)
+    return datetime.timedelta(days, seconds, microseconds)
+
+
+def _json_to_bytes(value: Any) -> bytes:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except (TypeError, ValueError, RecursionError):
+        # The message and the traceback of json may hold the value.
+        raise ValueError("not representable in JSON (RFC 8259)") from None
+
+
+def _float_from_bytes(payload: bytes) -> float:
+    (value,) = _FLOAT.unpack(payload)
+    return float(value)
+
+
+BYTES = Codec(0x01, "bytes", bytes, bytes)
+STR = Codec(0x02, "str", str.encode, bytes.decode)
+INT = Codec(0x03, "int", _int_to_bytes, _int_from_bytes)
+FLOAT = Codec(0x04, "float", _FLOAT.pack, _float_from_bytes)
+DECIMAL = Codec(
+    0x05, "Decimal", lambda v: str(v).encode(), lambda p: decimal.Decimal(p.decode("ascii"))
+)
+BOOL = Codec(0x06, "bool", lambda v: b"\x01" if v else b"\x00", _bool_from_bytes)
+DATE = Codec(
+    0x07,
+    "date",
+    lambda v: v.isoformat().encode(),
+    lambda p: datetime.date.fromisoformat(p.decode("ascii")),
+)
+TIME = Codec(
+    0x08,
+    "time",
+    lambda v: v.isoformat().encode(),
+    lambda p: datetime.time.fromisoformat(p.decode("ascii")),
+)
+DATETIME = Codec(
+    0x09,
+    "datetime",
+    lambda v: v.isoformat().encode(),
+    lambda p: datetime.datetime.fromisoformat(p.decode("ascii")),
+)
+TIMEDELTA = Codec(0x0A, "timedelta", _timedelta_to_bytes, _timedelta_from_bytes)
+UUID = Codec(0x0B, "UUID", lambda v: v.bytes, lambda p: uuid.UUID(bytes=p))
+JSON = Codec(0x0C, "JSON", _json_to_bytes, json.loads)
+ENUM = Codec(0x0D, "Enum", str.encode, bytes.decode)
+
+CODECS = (
+    BYTES, STR, INT, FLOAT, DECIMAL, BOOL, DATE, TIME, DATETIME, TIMEDELTA, UUID, JSON, ENUM,
+)  # fmt: skip
+CODEC_OF_VALUE_TYPE = {codec.value_type: codec for codec in CODECS}
+
+
+def pad(payload: bytes, multiple: int) -> bytes:
+    """``payload``, 0x80 and as few zeros as make the length a multiple of ``multiple``."""
+    zeros = -(len(payload) + 1) % multiple
+    return payload + _PAD_MARK + bytes(zeros)
+
+
+def unpad(padded: bytes) -> bytes:
+    """What ``pad`` was given.
+
+    Raises:
+        EnvelopeError: no padding mark before the zeros.
+    """
+    payload = padded.rstrip(b"\x00")
+    if payload[-1:] != _PAD_MARK:
+        raise EnvelopeError("malformed payload: padding without its mark")
+    return payload[:-1]

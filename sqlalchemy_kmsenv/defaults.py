@@ -1,0 +1,46 @@
+"""Every default number of the library, with its unit, its reason and its source. Data only."""
+
+# --- Data-key cache ---------------------------------------------------------------------------
+
+CACHE_MAX_AGE_SECONDS = 300.0
+"""How long a revoked role can still open what it opened before: five minutes, the
+lifetime that IAM changes and AWS clients' own credential caches make us used to."""
+
+CACHE_MAX_MESSAGES = 1 << 24
+"""16.8 million values a data key. With random 96-bit nonces the chance of any
+collision stays below 2^-49, against the 2^-32 that NIST SP 800-38D, section 8.3, allows."""
+
+CACHE_MAX_BYTES = 1 << 34
+"""16 GiB under one data key: 2^30 AES blocks, where the distinguishing advantage of
+GCM (about blocks squared / 2^128) is below 2^-67."""
+
+CACHE_MAX_ENTRIES = 1000
+"""Data keys held for sealing, and as many for opening: a few kilobytes each."""
+
+CEILING_MESSAGES = 1 << 32
+"""NIST SP 800-38D, section 8.3: no more invocations with random nonces under one key."""
+
+CEILING_BYTES = 1 << 36
+"""2^32 AES blocks: the advantage stays below 2^-63."""
+
+STRICT_MAX_AGE_SECONDS = 30.0
+STRICT_MAX_MESSAGES = 1000
+"""The short policy that is quoted most: 30 seconds or 1,000 messages, whichever is first."""
+
+# --- AWS KMS ----------------------------------------------------------------------------------
+
+AWS_CONNECT_TIMEOUT_SECONDS = 1.0
+"""A KMS endpoint lies in the same Region, a few milliseconds away. botocore's own default
+is 60 s (botocore.config.Config), for which a database transaction must not be held open."""
+
+AWS_READ_TIMEOUT_SECONDS = 3.0
+"""KMS answers in tens of milliseconds, and a key in an external key store within the 250 ms
+that its proxy is given (AWS KMS developer guide, external key stores)."""
+
+AWS_MAX_ATTEMPTS = 3
+"""The first try counts; botocore's own default for its "standard" mode. With both timeouts
+and its waits (at most 1 s, then 2 s) a dead endpoint is given up after 15 s at most."""
+
+AWS_RETRY_MODE = "standard"
+"""The mode that all AWS SDKs have in common; "adaptive" adds a client-side rate limit, which
+botocore documents as experimental."""

@@ -1,0 +1,217 @@
+"""``LocalKms``: a key in a file, with the semantics of an AWS KMS key.
+
+A wrapped data key is, in order:
+
+| bytes | field |
+|---|---|
+| 1 | version, ``0x01`` |
+| 16 | UUID of the key |
+| 32 | id of the key material |
+| 60 | nonce, ciphertext and tag of the data key under that material (AES-256-GCM) |
+
+The first three fields, then the encoded encryption context, are associated data.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from sqlalchemy_kmsenv import aead
+from sqlalchemy_kmsenv.errors import ConfigurationError, KeyStateError, WrongCellError
+from sqlalchemy_kmsenv.kms import local_file
+from sqlalchemy_kmsenv.kms.arguments import encode_context
+from sqlalchemy_kmsenv.kms.local_file import LocalKey, Material
+from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES, GeneratedDataKey, ReWrappedDataKey
+
+if TYPE_CHECKING:
+    from sqlalchemy_kmsenv.kms.protocol import EncryptionContext
+
+_ARN_PREFIX = "arn:aws:kms:local:000000000000:key/"
+_VERSION = b"\x01"
+_MATERIAL_AT = 17
+_SEALED_AT = 49
+_WRAPPED_BYTES = _SEALED_AT + 12 + DATA_KEY_BYTES + 16
+
+
+class LocalKms:
+    """One KMS key in a file, for development, tests and small deployments.
+
+    Whoever can read the file has every data key: it belongs on another disk
+    than the database and its backups. POSIX only. Any number of threads and
+    processes may use one file; each sees the others' rotations and switches.
+
+    Raises:
+        ConfigurationError: from the constructor and from every method, where the
+            file is missing, malformed, a symbolic link, another user's, or has
+            any permission for group or others.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the key file at ``path``, which ``create`` made."""
+        # Absolute, once: a later chdir must not lead to another file.
+        self._path = Path(path).absolute()
+        # Stamp and key in one attribute: replaced as one, so that reading needs no lock.
+        self._loaded = local_file.read(self._path)
+        self._arn = self._loaded[1].arn
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> LocalKms:
+        """Make a new key in a new file of mode 0600, in a directory that exists.
+
+        Raises:
+            ConfigurationError: the file exists, or its directory does not.
+        """
+        path = Path(path).absolute()
+        if not path.parent.is_dir():
+            message = f"the directory of {path} does not exist: make it first, for its owner alone"
+            raise ConfigurationError(message)
+        key = LocalKey(f"{_ARN_PREFIX}{uuid4()}", enabled=True, materials=(_new_material(),))
+        with local_file.locked(path):
+            local_file.create(path, key)
+        return cls(path)
+
+    def __repr__(self) -> str:
+        return f"LocalKms({str(self._path)!r})"
+
+    @property
+    def material_ids(self) -> tuple[str, ...]:
+        """Ids of all key material, oldest first; the last one wraps."""
+        return tuple(material.id for material in self._current().materials)
+
+    def resolve(self) -> str:
+        """ARN of the key, also while it is disabled."""
+        return self._current().arn
+
+    def generate_data_key(self, context: EncryptionContext) -> GeneratedDataKey:
+        """Make a 32-byte data key bound to ``context``.
+
+        Raises:
+            KeyStateError: the key is disabled.
+        """
+        key = self._enabled("GenerateDataKey")
+        newest = key.materials[-1]
+        plaintext = os.urandom(DATA_KEY_BYTES)
+        wrapped = _wrap(key.arn, newest, plaintext, context)
+        return GeneratedDataKey(bytearray(plaintext), wrapped, key.arn, newest.id)
+
+    def unwrap(self, wrapped: bytes, context: EncryptionContext, *, key_arn: str) -> bytearray:
+        """The 32-byte data key inside ``wrapped``, whichever material wrapped it.
+
+        Raises:
+            WrongCellError: ``key_arn`` is another key, or ``wrapped`` is damaged
+                or was not made by this key under exactly that context.
+            KeyStateError: the key is disabled.
+        """
+        return bytearray(_unwrap(self._enabled("Decrypt"), wrapped, context, key_arn))
+
+    def rewrap(
+        self,
+        wrapped: bytes,
+        context: EncryptionContext,
+        *,
+        key_arn: str,
+        new_context: EncryptionContext | None = None,
+    ) -> ReWrappedDataKey:
+        """Wrap the data key in ``wrapped`` under the newest material.
+
+        A data key under another key cannot be moved here: its key is in another file.
+
+        Raises:
+            WrongCellError: as for ``unwrap``.
+            KeyStateError: the key is disabled.
+        """
+        key = self._enabled("ReEncrypt")
+        newest = key.materials[-1]
+        target = context if new_context is None else new_context
+        plaintext = _unwrap(key, wrapped, context, key_arn)
+        return ReWrappedDataKey(_wrap(key.arn, newest, plaintext, target), key.arn, newest.id)
+
+    def rotate(self) -> str:
+        """Add key material, which wraps from now on, and return its id.
+
+        All older material stays, so that everything it wrapped still unwraps.
+
+        Raises:
+            KeyStateError: the key is disabled.
+            KeyServiceUnavailableError: the file cannot be written; it is unchanged.
+        """
+        added = _new_material()
+        with local_file.locked(self._path):
+            key = self._enabled("RotateKeyOnDemand")
+            local_file.replace(self._path, replace(key, materials=(*key.materials, added)))
+        return added.id
+
+    def disable(self) -> None:
+        """Refuse every use of the key, here and in all processes, until ``enable``."""
+        self._switch(enabled=False)
+
+    def enable(self) -> None:
+        """Take back ``disable``."""
+        self._switch(enabled=True)
+
+    def _switch(self, *, enabled: bool) -> None:
+        with local_file.locked(self._path):
+            local_file.replace(self._path, replace(self._current(), enabled=enabled))
+
+    def _enabled(self, operation: str) -> LocalKey:
+        key = self._current()
+        if not key.enabled:
+            message = f"{operation} is refused: {key.arn} is disabled; call enable() on {self!r}"
+            raise KeyStateError(message, operation=operation, code="DisabledException")
+        return key
+
+    def _current(self) -> LocalKey:
+        stamp, key = self._loaded
+        if local_file.stamp(self._path) == stamp:
+            return key
+        loaded = local_file.read(self._path)
+        if loaded[1].arn != self._arn:
+            message = (
+                f"{self._path} now holds {loaded[1].arn}, not {self._arn} which was opened: "
+                "put the old file back, or open the new one as another LocalKms"
+            )
+            raise ConfigurationError(message)
+        self._loaded = loaded
+        return loaded[1]
+
+
+def _new_material() -> Material:
+    return Material(os.urandom(32).hex(), os.urandom(32))
+
+
+def _header(arn: str, material: Material) -> bytes:
+    return _VERSION + UUID(arn.removeprefix(_ARN_PREFIX)).bytes + bytes.fromhex(material.id)
+
+
+def _wrap(arn: str, material: Material, plaintext: bytes, context: EncryptionContext) -> bytes:
+    header = _header(arn, material)
+    sealed = aead.wrap_bytes(material.key, plaintext, header + encode_context(context))
+    return header + sealed
+
+
+def _unwrap(key: LocalKey, wrapped: bytes, context: EncryptionContext, key_arn: str) -> bytes:
+    associated_data = wrapped[:_SEALED_AT] + encode_context(context)
+    material_id = wrapped[_MATERIAL_AT:_SEALED_AT].hex()
+    material = next((m for m in key.materials if m.id == material_id), None)
+    if key_arn != key.arn or len(wrapped) != _WRAPPED_BYTES or material is None:
+        raise _wrong_cell(key.arn, key_arn)
+    try:
+        return aead.unwrap_bytes(material.key, wrapped[_SEALED_AT:], associated_data)
+    except aead.AuthenticationError as error:
+        raise _wrong_cell(key.arn, key_arn) from error
+
+
+def _wrong_cell(arn: str, asked: str) -> WrongCellError:
+    # As AWS: a wrong context and a damaged blob are not told apart.
+    if asked != arn:
+        message = f"{arn} was asked for a data key of {asked}: name the key that wrapped it"
+    else:
+        message = (
+            f"{arn} did not wrap this data key under this encryption context, or it is damaged: "
+            "look whether the stored value was altered or moved"
+        )
+    return WrongCellError(message)

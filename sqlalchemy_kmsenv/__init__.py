@@ -1,0 +1,42 @@
+"""Encrypted SQLAlchemy columns: sealed with AES-256-GCM, bound to their rows, keys in a KMS."""
+
+from sqlalchemy_kmsenv.columns import Encrypted, UnboundValueError, attach_keyrings
+from sqlalchemy_kmsenv.errors import (
+    ConfigurationError,
+    EnvelopeError,
+    InvalidValueError,
+    KeyServiceDeniedError,
+    KeyServiceError,
+    KeyServiceUnavailableError,
+    KeyStateError,
+    KmsEnvError,
+    WrongCellError,
+)
+from sqlalchemy_kmsenv.keyring import CachePolicy, Keyring
+from sqlalchemy_kmsenv.kms import AwsKms, LocalKms
+
+# Errors are shown by their public names.
+for _public in (Encrypted, UnboundValueError):
+    _public.__module__ = __name__
+del _public
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AwsKms",
+    "CachePolicy",
+    "ConfigurationError",
+    "Encrypted",
+    "EnvelopeError",
+    "InvalidValueError",
+    "KeyServiceDeniedError",
+    "KeyServiceError",
+    "KeyServiceUnavailableError",
+    "KeyStateError",
+    "Keyring",
+    "KmsEnvError",
+    "LocalKms",
+    "UnboundValueError",
+    "WrongCellError",
+    "attach_keyrings",
+]

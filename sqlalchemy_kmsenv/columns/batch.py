@@ -1,0 +1,157 @@
+"""One execution of an INSERT or UPDATE, while its plaintext is replaced by envelopes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Column, Connection, Insert, Table, Update, bindparam
+
+from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
+from sqlalchemy_kmsenv.columns.dml import (
+    FromDatabase,
+    FromParameters,
+    FromStatement,
+    Row,
+    Rows,
+    Source,
+    has_ordered_values,
+    inline_values,
+    values_of,
+)
+from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.sealing import seal_values
+
+ADDED_PREFIX = "kmsenv_"
+"""Begins the names of the parameters that this library adds to a statement."""
+
+S = TypeVar("S", Insert, Update)
+
+
+class Batch(Generic[S]):
+    """The statement and its parameter sets; ``rows`` are never changed, but copied at the end."""
+
+    def __init__(self, connection: Connection, statement: S, table: Table, rows: Rows) -> None:
+        self.connection = connection
+        self.statement: S = statement
+        self.table = table
+        self.rows: Rows = rows or [{}]
+        self._inline = inline_values(statement, self.rows)
+        self._changes: dict[str, Sequence[Any]] = {}
+        self._parts: dict[str, list[bytes]] = {}
+        self._sections: dict[tuple[str, ...], list[bytes]] = {}
+
+    def written_keys(self) -> set[str]:
+        """The keys of the columns that get a value from the statement or its parameters."""
+        return {key for key in self.rows[0] if key in self.table.columns} | self._inline.keys()
+
+    def source(self, column: Column[Any]) -> Source | None:
+        """Where the value of a written column comes from; None where it is not written.
+
+        Raises:
+            UnboundValueError: it comes from two places.
+        """
+        inline = self._inline.get(column.key)
+        if column.key not in self.rows[0]:
+            return inline.source if inline else None
+        if inline is not None:
+            raise UnboundValueError(
+                f"{described(column)} is given a value in the statement and another one in the"
+                " parameters; give one"
+            )
+        return FromParameters(column.key)
+
+    def values(self, column: Column[Any], source: Source) -> list[Any]:
+        """One value a row.
+
+        Raises:
+            UnboundValueError: the database computes it, or a parameter set lacks it.
+        """
+        if isinstance(source, FromDatabase):
+            raise UnboundValueError(
+                f"{described(column)} is set to an SQL expression, whose value is only known to the"
+                " database; nothing can be sealed with it. Give a Python value"
+            )
+        try:
+            return values_of(source, self.rows)
+        except KeyError:
+            raise UnboundValueError(
+                f"{described(column)} is missing from some parameter sets of the batch and given in"
+                " others; give it in all, as None where it is NULL"
+            ) from None
+
+    def keep(self, bound: BoundColumn, values: Sequence[Any]) -> None:
+        """Use ``values``, one a row, where ``bound`` is part of an identity or a scope."""
+        self._parts[bound.column.key] = bound.parts(values, self.connection.dialect.name)
+
+    def keeps(self, bound: BoundColumn) -> bool:
+        """Whether the values of ``bound`` are known already."""
+        return bound.column.key in self._parts
+
+    def add(self, name: str, values: Sequence[Any]) -> None:
+        """Give every row a parameter more, or in the place of its own."""
+        self._changes[name] = values
+
+    def seal(self, binding: Binding, source: Source | None, values: Sequence[Any]) -> None:
+        """Put envelopes in the place of the plaintext of one column.
+
+        Every bound column must have been kept before. ``source`` is None where
+        ``values`` come from a default, not from the statement.
+        """
+        sections = self._sections_of(binding.bound_columns)
+        sealed = seal_values(binding, values, sections, self.connection.dialect)
+        self.put(binding, source, sealed)
+
+    def put(self, binding: Binding, source: Source | None, values: Sequence[Any]) -> None:
+        """Write ``values`` where the statement had plaintext."""
+        column = binding.column
+        if isinstance(source, FromParameters):
+            self.add(source.key, values)
+        elif isinstance(source, FromStatement):
+            self._replace_inline(column, values)
+        else:
+            self.add(column.key, values)
+
+    def result(self) -> tuple[S, list[Row]]:
+        """The statement and the parameter sets to execute instead."""
+        if not self._changes:
+            return self.statement, list(self.rows)
+        copies = [dict(row) for row in self.rows]
+        for name, values in self._changes.items():
+            for copy, value in zip(copies, values, strict=True):
+                copy[name] = value
+        return self.statement, list(copies)
+
+    def _replace_inline(self, column: Column[Any], values: Sequence[Any]) -> None:
+        if has_ordered_values(self.statement):
+            raise UnboundValueError(
+                f"{described(column)} is encrypted and cannot be written with ordered_values();"
+                " use values()"
+            )
+        name = ADDED_PREFIX + column.key
+        parameter = bindparam(name, type_=column.type)
+        self.statement = self.statement.values({self._inline[column.key].key: parameter})
+        self.add(name, values)
+
+    def _sections_of(self, bound_columns: Iterable[BoundColumn]) -> list[bytes]:
+        keys = tuple(bound.column.key for bound in bound_columns)
+        if not keys:
+            return [b""] * len(self.rows)
+        if len(keys) == 1:
+            return self._parts[keys[0]]
+        sections = self._sections.get(keys)
+        if sections is None:
+            columns = [self._parts[key] for key in keys]
+            sections = list(map(b"".join, zip(*columns, strict=True)))
+            self._sections[keys] = sections
+        return sections
+
+
+def described(column: Column[Any]) -> str:
+    """A column as messages name it."""
+    return f"{column.table.name}.{column.name}"
+
+
+def all_null(values: Sequence[Any]) -> bool:
+    """Whether nothing has to be sealed."""
+    return all(value is None for value in values)

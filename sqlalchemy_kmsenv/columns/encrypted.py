@@ -1,0 +1,281 @@
+"""The column type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from sqlalchemy import Column, LargeBinary
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql import operators as sql_operators
+from sqlalchemy.sql.elements import Null
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from sqlalchemy_kmsenv.columns.binding import SCOPE_COLUMN, SCOPE_ROW, Binding, build_binding
+from sqlalchemy_kmsenv.columns.migration_repr import render_encrypted
+from sqlalchemy_kmsenv.columns.opening import cell_opener
+from sqlalchemy_kmsenv.columns.packing import pack
+from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.sealed import Sealed
+from sqlalchemy_kmsenv.errors import ConfigurationError
+
+_MAX_PAD_TO = 1 << 20
+_NULL_CHECKS = (sql_operators.is_, sql_operators.is_not, sql_operators.eq, sql_operators.ne)
+
+
+class Encrypted(TypeDecorator[Any]):
+    """A column whose values are sealed before they leave the application.
+
+    The database holds envelopes (FORMAT.md) in its largest binary type; ORM and
+    Core read and write values of ``inner``. NULL stays NULL.
+
+    Args:
+        inner: the SQLAlchemy type whose Python values the column takes.
+        keyring: name of the keyring, as given to ``attach_keyrings``.
+        scope: which cells share data keys: ``"column"``, ``"row"`` (a KMS call a
+            row), or the keys of columns of this table, such as ``["tenant_id"]``,
+            whose values become pairs of the encryption context.
+        name: logical ``"table.column"``, to rename either and keep reading.
+        identity: keys of the columns that name the row; the primary key by default.
+        bind: ``"row"``, or ``"column"`` for tables written by multi-row UPDATE:
+            their values can be moved from row to row.
+        pad_to: hide lengths up to a multiple of so many bytes.
+
+    Raises:
+        ConfigurationError: an argument is not one of these; once the table is
+            defined also for columns that cannot be bound to.
+    """
+
+    impl = LargeBinary
+    # All that the cached SQL depends on is in the arguments and in the column itself.
+    cache_ok = True
+
+    def __init__(
+        self,
+        inner: TypeEngine[Any] | type[TypeEngine[Any]],
+        *,
+        keyring: str = "default",
+        scope: str | Sequence[str] = SCOPE_COLUMN,
+        name: str | None = None,
+        identity: Sequence[str] | None = None,
+        bind: str = "row",
+        pad_to: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.inner = _checked_inner(inner)
+        self.keyring = keyring
+        self.scope = _checked_scope(scope)
+        self.name = _checked_name(name)
+        self.identity = None if identity is None else _column_keys(identity, "identity")
+        self.bind = bind
+        self.pad_to = _checked_pad_to(pad_to)
+        self._check_bind()
+        self.hashable = self.inner.hashable
+        self._column: Column[Any] | None = None
+        self._binding: Binding | None = None
+
+    # --- to the column --------------------------------------------------------------------
+
+    def adopt(self, column: Column[Any]) -> None:
+        """Make ``column`` the one that this type belongs to; called when it joins a table."""
+        if self._column is not None and self._column is not column:
+            # One instance declared for two columns, or copied along with a mixin's.
+            own = self.copy()
+            own._column = column
+            own._binding = None
+            column.type = own
+            return
+        self._column = column
+
+    @property
+    def column(self) -> Column[Any] | None:
+        """The column of a table that this type belongs to."""
+        column = self._column
+        return None if getattr(column, "table", None) is None else column
+
+    @property
+    def binding(self) -> Binding:
+        """What the values of this column are bound to.
+
+        Raises:
+            UnboundValueError: the type belongs to no column of a table.
+            ConfigurationError: the column is declared in a way that cannot work.
+        """
+        column = self.column
+        if column is None:
+            raise UnboundValueError(
+                f"{self!r} belongs to no column of a table, so nothing can be sealed or opened"
+                " with it; declare it on a column"
+            )
+        owner = column.type
+        binding = owner._binding if isinstance(owner, Encrypted) else self._binding
+        if binding is None:
+            binding = build_binding(column, self)
+            if isinstance(owner, Encrypted):
+                owner._binding = binding
+        return binding
+
+    # --- to SQLAlchemy --------------------------------------------------------------------
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """LONGBLOB on MySQL and MariaDB, where a plain BLOB ends at 64 KiB."""
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.LONGBLOB())
+        return dialect.type_descriptor(LargeBinary())
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """The stored cell together with its row, as one value."""
+        return pack(column, self.binding)
+
+    # The two processors replace the impl's own: it would wrap bytes in the DBAPI's
+    # Binary(), which costs a quarter of a microsecond a value and gains nothing.
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Any], Any]:
+        """Pass envelopes and NULL; refuse everything else, which would be plaintext."""
+
+        def process(value: Any) -> bytes | bytearray | None:
+            if type(value) is Sealed:
+                return value.stored
+            if value is None:
+                return None
+            _refuse_plaintext(self)
+
+        return process
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Open what ``column_expression`` selected."""
+        return cell_opener(self.binding, dialect)
+
+    def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:
+        """Refuse: a literal is rendered into the SQL text, in plaintext."""
+
+        def process(_: Any) -> str:
+            raise UnboundValueError(
+                f"{_column_name(self)} is encrypted, and literal_binds would write its value into"
+                " the SQL text; execute the statement with parameters"
+            )
+
+        return process
+
+    def compare_values(self, x: Any, y: Any) -> bool:
+        """Equality as the inner type sees it; decides what a flush writes."""
+        return self.inner.compare_values(x, y)
+
+    @property
+    def python_type(self) -> type[Any]:
+        """The inner type's."""
+        return self.inner.python_type
+
+    def __repr__(self) -> str:
+        return render_encrypted(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_binding": None}
+
+    class Comparator(TypeDecorator.Comparator[Any]):
+        """Lets ``IS NULL`` through and refuses to compare envelopes."""
+
+        def operate(self, op: Any, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
+            """``IS NULL`` and ``IS NOT NULL``; anything else is refused."""
+            null = len(other) == 1 and (other[0] is None or isinstance(other[0], Null))
+            if op in _NULL_CHECKS and (null or self._is_itself(other)):
+                return super().operate(op, *other, **kwargs)
+            raise self._refusal(op)
+
+        def reverse_operate(self, op: Any, other: Any, **kwargs: Any) -> ColumnElement[Any]:
+            """Refused."""
+            raise self._refusal(op)
+
+        def _is_itself(self, other: tuple[Any, ...]) -> bool:
+            # Dictionaries of columns ask a column whether it equals its annotated copy.
+            same = len(other) == 1 and isinstance(other[0], ColumnElement)
+            return same and hash(other[0]) == hash(self.expr)
+
+        def _refusal(self, op: Any) -> UnboundValueError:
+            name = getattr(op, "__name__", str(op))
+            return UnboundValueError(
+                f"{self.expr} is encrypted: two envelopes of one value differ, so {name} in SQL"
+                " would compare nothing. Compare in the application; is_(None) and is_not(None)"
+                " work"
+            )
+
+    comparator_factory = Comparator
+
+    def _check_bind(self) -> None:
+        if self.bind not in ("row", "column"):
+            raise ConfigurationError(f'Encrypted(bind={self.bind!r}): "row" or "column"')
+        if self.bind == "column" and (self.identity is not None or self.scope == SCOPE_ROW):
+            raise ConfigurationError(
+                'Encrypted(bind="column") gives up the row, so neither identity=[...] nor'
+                ' scope="row" goes with it'
+            )
+
+
+def _checked_inner(inner: TypeEngine[Any] | type[TypeEngine[Any]]) -> TypeEngine[Any]:
+    instance = inner() if isinstance(inner, type) else inner
+    if not isinstance(instance, TypeEngine):
+        raise ConfigurationError(
+            f"Encrypted(...) takes an SQLAlchemy type such as String or JSON(), got {inner!r}"
+        )
+    if isinstance(instance, Encrypted):
+        raise ConfigurationError("Encrypted(Encrypted(...)): encrypt a value once")
+    return instance
+
+
+def _checked_scope(scope: str | Sequence[str]) -> str | tuple[str, ...]:
+    if isinstance(scope, str):
+        if scope not in (SCOPE_COLUMN, SCOPE_ROW):
+            raise ConfigurationError(
+                f'Encrypted(scope={scope!r}): "column", "row" or a list of column keys, as in'
+                f" scope=[{scope!r}]"
+            )
+        return scope
+    return _column_keys(scope, "scope")
+
+
+def _column_keys(keys: Sequence[str], argument: str) -> tuple[str, ...]:
+    names = tuple(keys) if not isinstance(keys, str) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigurationError(
+            f"Encrypted({argument}={keys!r}) takes a list of column keys of the same table"
+        )
+    if len(set(names)) != len(names):
+        raise ConfigurationError(f"Encrypted({argument}={keys!r}) names a column twice")
+    return names
+
+
+def _checked_name(name: str | None) -> str | None:
+    if name is None:
+        return None
+    table, dot, column = name.rpartition(".")
+    if not dot or not table or not column:
+        raise ConfigurationError(
+            f'Encrypted(name={name!r}) takes a logical "table.column", such as "pings.position"'
+        )
+    return name
+
+
+def _checked_pad_to(pad_to: int | None) -> int | None:
+    valid = pad_to is None or (type(pad_to) is int and 0 < pad_to <= _MAX_PAD_TO)
+    if not valid:
+        raise ConfigurationError(
+            f"Encrypted(pad_to={pad_to!r}) takes a number of bytes from 1 to {_MAX_PAD_TO:,}"
+        )
+    return pad_to
+
+
+def _refuse_plaintext(encrypted: Encrypted) -> NoReturn:
+    raise UnboundValueError(
+        f"{_column_name(encrypted)} is encrypted, and this statement gives a value for it in a"
+        " place that names no row; nothing was sent. Write it with the ORM, with insert(table) and"
+        " a list of parameters that hold the row's key, or with update(table).where(key == value)"
+    )
+
+
+def _column_name(encrypted: Encrypted) -> str:
+    column = encrypted.column
+    if column is None:
+        return "the column"
+    return f"{column.table.name}.{column.name}"

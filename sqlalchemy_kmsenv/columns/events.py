@@ -1,0 +1,57 @@
+"""The hooks into SQLAlchemy, for every engine and every table of the process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, Connection, Insert, Table, Update, event
+from sqlalchemy.engine import Engine
+
+from sqlalchemy_kmsenv.columns import handover
+from sqlalchemy_kmsenv.columns.dml import Rows, table_of
+from sqlalchemy_kmsenv.columns.encrypted import Encrypted
+from sqlalchemy_kmsenv.columns.inserting import seal_insert
+from sqlalchemy_kmsenv.columns.plan import encrypted_columns, refuse_shared_names
+from sqlalchemy_kmsenv.columns.updating import seal_update
+
+
+def listen() -> None:
+    """Install the hooks; called once, when the package is imported."""
+    event.listen(Column, "after_parent_attach", _adopt_column)
+    event.listen(Table, "after_parent_attach", _check_table)
+    event.listen(Engine, "before_execute", _seal_statement, retval=True)
+    handover.listen()
+
+
+def _adopt_column(column: Column[Any], _: Any) -> None:
+    if isinstance(column.type, Encrypted):
+        column.type.adopt(column)
+
+
+def _check_table(table: Table, _: Any) -> None:
+    if encrypted_columns(table):
+        refuse_shared_names(table)
+
+
+def _seal_statement(
+    connection: Connection,
+    statement: Any,
+    many: Rows,
+    single: Any,
+    _: Any,
+) -> tuple[Any, Any, Any]:
+    if not isinstance(statement, (Insert, Update)):
+        return statement, many, single
+    table = table_of(statement)
+    bindings = encrypted_columns(table) if table is not None else {}
+    if table is None or not bindings:
+        return statement, many, single
+    rows: Rows = many or ([single] if single else [])
+    sealed: Insert | Update
+    if isinstance(statement, Insert):
+        sealed, sealed_rows = seal_insert(connection, statement, table, bindings, rows)
+    else:
+        sealed, sealed_rows = seal_update(connection, statement, table, bindings, rows)
+    if many:
+        return sealed, sealed_rows, {}
+    return sealed, [], sealed_rows[0] if sealed_rows else {}

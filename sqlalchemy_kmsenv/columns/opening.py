@@ -1,0 +1,176 @@
+"""Packed cells from a result to values: the hot path of every SELECT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Dialect
+
+from sqlalchemy_kmsenv.aead import AuthenticationError
+from sqlalchemy_kmsenv.cell import PART_END, associated_prefix
+from sqlalchemy_kmsenv.columns.attach import keyring_of
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.envelope import MAGIC, InlineReference, parse_header
+from sqlalchemy_kmsenv.errors import ConfigurationError, EnvelopeError, WrongCellError
+from sqlalchemy_kmsenv.keyring.data_keys import OpeningKey
+
+_MAX_REMEMBERED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How the envelopes with one header and one context are opened while the key is usable."""
+
+    header: bytes
+    key: OpeningKey
+    clock: Callable[[], float]
+    prefix: bytes
+    decode: Callable[[bytes], Any]
+
+
+def cell_opener(binding: Binding, dialect: Dialect) -> Callable[[Any], Any]:
+    """A result processor: from the packed cell of a row to the value of its column.
+
+    What it returns raises:
+        EnvelopeError: the cell holds no envelope.
+        WrongCellError: altered, or moved from another cell.
+        KeyServiceError: the data key could not be unwrapped.
+        ConfigurationError: no keyring is attached, or it lacks the KMS key.
+    """
+    reader = _Reader(binding, dialect)
+    if binding.shares_data_keys:
+        return _opener_of_shared_keys(reader)
+    return _opener_of_scoped_keys(reader)
+
+
+def _opener_of_shared_keys(reader: _Reader) -> Callable[[Any], Any]:
+    # Almost all rows of a result share a data key, so the last way is tried first.
+    way: _Way | None = None
+
+    def open_cell(packed: Any) -> Any:
+        nonlocal way
+        if packed is None:
+            return None
+        if type(packed) is not bytes:
+            packed = bytes(packed)
+        at = packed.find(MAGIC)
+        last = way
+        if (
+            last is None
+            or not packed.startswith(last.header, at)
+            or last.clock() >= last.key.deadline
+        ):
+            last = way = reader.way(packed, at)
+        cipher = last.key.cipher
+        if cipher is None:
+            return open_cell(packed)
+        try:
+            payload = cipher.open(packed, at + len(last.header), last.prefix + packed[:at])
+        except AuthenticationError:
+            raise reader.foreign(packed, at) from None
+        try:
+            return last.decode(payload)
+        except Exception:  # noqa: BLE001, S110  what it holds may be the value
+            pass
+        raise reader.undecodable(packed, at)
+
+    return open_cell
+
+
+def _opener_of_scoped_keys(reader: _Reader) -> Callable[[Any], Any]:
+    ways: dict[bytes, _Way] = {}
+    pairs_key = reader.binding.pairs_key
+    size = 0
+
+    def open_cell(packed: Any) -> Any:
+        nonlocal size
+        if packed is None:
+            return None
+        if type(packed) is not bytes:
+            packed = bytes(packed)
+        at = packed.find(MAGIC)
+        # A header tells its own length: bytes that equal a parsed one are that header.
+        start = max(at - len(pairs_key(packed[:at])), 0)
+        way = ways.get(packed[start : at + size])
+        if way is None or way.clock() >= way.key.deadline:
+            way = reader.way(packed, at)
+            size = len(way.header)
+            if len(ways) >= _MAX_REMEMBERED:
+                ways.clear()
+            ways[packed[start : at + size]] = way
+        cipher = way.key.cipher
+        if cipher is None:
+            return open_cell(packed)
+        try:
+            payload = cipher.open(packed, at + len(way.header), way.prefix + packed[:at])
+        except AuthenticationError:
+            raise reader.foreign(packed, at) from None
+        try:
+            return way.decode(payload)
+        except Exception:  # noqa: BLE001, S110  what it holds may be the value
+            pass
+        raise reader.undecodable(packed, at)
+
+    return open_cell
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """What the openers of one column share: the slow way to a key, and the refusals."""
+
+    binding: Binding
+    dialect: Dialect
+
+    def way(self, packed: bytes, at: int) -> _Way:
+        """Parse the header at index ``at`` and get its data key."""
+        binding = self.binding
+        section = self._section(packed, at)
+        cell = binding.cell(section)
+        try:
+            header = parse_header(packed, len(section))
+            decode = binding.values.decoder(header.value_type, self.dialect)
+        except EnvelopeError as error:
+            raise EnvelopeError(f"{cell}: {error}") from None
+        prefix = associated_prefix(
+            cell.table, cell.column, len(cell.row), len(cell.scope), header.value_type
+        )
+        keyring = keyring_of(binding)
+        key = self._key(section, header.reference)
+        return _Way(packed[at : at + header.size], key, keyring.clock, prefix, decode)
+
+    def foreign(self, packed: bytes, at: int) -> WrongCellError:
+        """The value does not authenticate here."""
+        cell = self.binding.cell(packed[:at])
+        return WrongCellError(
+            f"{cell}: the stored value does not authenticate here. It was altered, or copied from"
+            " another row or column; restore it from where it belongs",
+            cell=cell,
+        )
+
+    def undecodable(self, packed: bytes, at: int) -> EnvelopeError:
+        """The value opened, but is not one that the column's type knows."""
+        return EnvelopeError(
+            f"{self.binding.cell(packed[:at])}: the value opened, but does not decode to what the"
+            " column holds. Did the column's type, or the members of its Enum, change?"
+        )
+
+    def _section(self, packed: bytes, at: int) -> bytes:
+        # The parts hold no colon and no byte above 0x7F: what comes before the envelope
+        # is theirs alone, and an envelope begins right behind the last of them.
+        wanted = len(self.binding.bound_columns)
+        section = packed[: max(at, 0)]
+        if at >= 0 and section.count(PART_END) == wanted and section[-1:] in (b"", PART_END):
+            return section
+        parts = packed.split(PART_END, wanted)[:wanted]
+        return b"".join(part + PART_END for part in parts)
+
+    def _key(self, section: bytes, reference: InlineReference) -> OpeningKey:
+        cell = self.binding.cell(section)
+        try:
+            return keyring_of(self.binding).opening_key(self.binding.pairs(section), reference)
+        except WrongCellError as error:
+            raise WrongCellError(f"{cell}: {error}", cell=cell) from error
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{cell}: {error}") from error

@@ -1,0 +1,194 @@
+"""The SQL that returns a cell together with the row that it was found in.
+
+One expression, ``<identity parts><scope parts><envelope>`` as binary, so that the
+value which is opened is bound to what the database says the row is, whatever
+statement read it. Another database joins in with ``@compiles(PackedCell, "name")``
+and the same bytes (FORMAT.md, clause 8).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import Label
+from sqlalchemy.sql.selectable import FromClause
+
+from sqlalchemy_kmsenv.cell import (
+    BYTES_PART,
+    DATE_PART,
+    INT_PART,
+    STR_PART,
+    UUID_PART,
+    PartKind,
+)
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.errors import ConfigurationError
+
+
+class PackedCell(ColumnElement[Any]):
+    """A stored cell behind the parts of its row, as one binary value; NULL stays NULL."""
+
+    __visit_name__ = "kmsenv_packed_cell"
+    inherit_cache = False
+
+    def __init__(
+        self, stored: ColumnElement[Any], parts: tuple[tuple[PartKind, ColumnElement[Any]], ...]
+    ) -> None:
+        self.stored = stored
+        self.parts = parts
+        self.type = stored.type
+
+
+def pack(expression: ColumnElement[Any], binding: Binding) -> PackedCell:
+    """The packed form of ``expression``, an encrypted column wherever it stands in FROM.
+
+    Raises:
+        UnboundValueError: the expression has no row, or a subquery left out a
+            column that names it; the message says which to add.
+    """
+    stored = expression
+    while isinstance(stored, Label):
+        stored = stored.element
+    source = getattr(stored, "table", None)
+    if not isinstance(source, FromClause):
+        raise UnboundValueError(
+            f"{_name(binding)} is encrypted and cannot be read through {_describe(stored)}, which"
+            " belongs to no row. Select the column itself and compute in the application; for the"
+            " stored bytes use type_coerce(column, LargeBinary)"
+        )
+    parts = tuple(
+        (bound.kind, _corresponding(source, bound.column, binding))
+        for bound in binding.bound_columns
+    )
+    return PackedCell(stored, parts)
+
+
+def _corresponding(source: FromClause, column: Column[Any], binding: Binding) -> ColumnElement[Any]:
+    found = source.corresponding_column(column)
+    if found is None:
+        raise UnboundValueError(
+            f"{_name(binding)} is read from a subquery that does not carry"
+            f" {column.table.name}.{column.name}, which names its row; add that column to the"
+            " subquery"
+        )
+    return found
+
+
+def _name(binding: Binding) -> str:
+    return f"{binding.column.table.name}.{binding.column.name}"
+
+
+def _describe(expression: ColumnElement[Any]) -> str:
+    return f"a {type(expression).__name__}"
+
+
+@compiles(PackedCell)
+def _compile_any(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str:
+    stored = _process(compiler, element.stored, kw)
+    if compiler.dialect.name == "default":
+        parts = [_process(compiler, column, kw) for _, column in element.parts]
+        return f"kmsenv_packed({', '.join([*parts, stored])})"
+    raise ConfigurationError(
+        f"encrypted columns are not supported on the database {compiler.dialect.name!r}; SQLite,"
+        " PostgreSQL, MySQL and MariaDB are. Another one is added with"
+        f' @compiles(PackedCell, "{compiler.dialect.name}") (docs/databases.md)'
+    )
+
+
+@compiles(PackedCell, "sqlite")
+def _compile_sqlite(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str:
+    # || makes text of bytes without changing them; the cast only changes the label back.
+    stored = _process(compiler, element.stored, kw)
+    if not element.parts:
+        return stored
+    parts = _concatenated(element, compiler, kw, _SQLITE)
+    packed = f"CAST({parts} || {stored} AS BLOB)"
+    return _never_null_by_mistake(packed, stored, "x''")
+
+
+@compiles(PackedCell, "postgresql")
+def _compile_postgresql(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str:
+    stored = _process(compiler, element.stored, kw)
+    if not element.parts:
+        return stored
+    parts = _concatenated(element, compiler, kw, _POSTGRESQL)
+    return _never_null_by_mistake(
+        f"convert_to({parts}, 'UTF8') || {stored}", stored, "CAST('' AS BYTEA)"
+    )
+
+
+@compiles(PackedCell, "mysql", "mariadb")
+def _compile_mysql(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str:
+    stored = _process(compiler, element.stored, kw)
+    if not element.parts:
+        return stored
+    parts = _joined(element, compiler, kw, _MYSQL, ", ")
+    return _never_null_by_mistake(f"CONCAT({parts}, {stored})", stored, "x''")
+
+
+def _never_null_by_mistake(packed: str, stored: str, empty: str) -> str:
+    # A NULL among the parts, or MySQL's max_allowed_packet, would make NULL of a value
+    # that is there. An empty value is no envelope, so that reading it is an error.
+    return f"coalesce({packed}, CASE WHEN {stored} IS NOT NULL THEN {empty} END)"
+
+
+_SQLITE = {
+    INT_PART: "{0}",
+    STR_PART: "lower(hex({0}))",
+    UUID_PART: "lower(replace({0}, '-', ''))",
+    BYTES_PART: "lower(hex({0}))",
+    DATE_PART: "{0}",
+}
+_POSTGRESQL = {
+    INT_PART: "CAST({0} AS TEXT)",
+    STR_PART: "encode(convert_to(CAST({0} AS TEXT), 'UTF8'), 'hex')",
+    UUID_PART: "replace(CAST({0} AS TEXT), '-', '')",
+    BYTES_PART: "encode({0}, 'hex')",
+    DATE_PART: "to_char({0}, 'YYYY-MM-DD')",
+}
+_MYSQL = {
+    INT_PART: "{0}",
+    STR_PART: "lower(hex(convert({0} using utf8mb4)))",
+    UUID_PART: "lower(replace(cast({0} as char), '-', ''))",
+    BYTES_PART: "lower(hex({0}))",
+    DATE_PART: "cast({0} as char)",
+}
+
+
+def _concatenated(
+    element: PackedCell, compiler: SQLCompiler, kw: dict[str, Any], texts: dict[PartKind, str]
+) -> str:
+    return _joined(element, compiler, kw, texts, " || ")
+
+
+def _joined(
+    element: PackedCell,
+    compiler: SQLCompiler,
+    kw: dict[str, Any],
+    texts: dict[PartKind, str],
+    separator: str,
+) -> str:
+    sql: list[str] = []
+    end = ""
+    for kind, column in element.parts:
+        sql += [
+            f"'{end}{kind.letter.decode()}'",
+            texts[kind].format(_process(compiler, column, kw)),
+        ]
+        end = ":"
+    return separator.join([*sql, f"'{end}'"])
+
+
+def _process(compiler: SQLCompiler, element: ColumnElement[Any], kw: dict[str, Any]) -> str:
+    # The label around the packed cell already stands for the column in the result.
+    inner = {
+        key: value
+        for key, value in kw.items()
+        if key not in ("within_columns_clause", "within_label_clause", "add_to_result_map")
+    }
+    return str(compiler.process(element, **inner))

@@ -1,0 +1,65 @@
+"""The encrypted columns of a table, found once."""
+
+from __future__ import annotations
+
+from sqlalchemy import Table
+
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.encrypted import Encrypted
+from sqlalchemy_kmsenv.errors import ConfigurationError
+
+_INFO_KEY = "sqlalchemy_kmsenv.plan"
+
+
+class _Plan:
+    """Kept in ``Table.info``; a pickled or copied table works its own out again."""
+
+    __slots__ = ("bindings", "columns", "table")
+
+    def __init__(self, table: Table | None = None) -> None:
+        self.table = table
+        self.columns = -1
+        self.bindings: dict[str, Binding] = {}
+
+    def __reduce__(self) -> tuple[type[_Plan], tuple[()]]:
+        return _Plan, ()
+
+
+def encrypted_columns(table: Table) -> dict[str, Binding]:
+    """The binding of every encrypted column, by column key; empty for most tables.
+
+    Raises:
+        ConfigurationError: a column is declared in a way that cannot work.
+    """
+    plan = table.info.get(_INFO_KEY)
+    if plan is None or plan.table is not table or plan.columns != len(table.columns):
+        plan = _Plan(table)
+        plan.bindings = {
+            column.key: column.type.binding
+            for column in table.columns
+            if isinstance(column.type, Encrypted)
+        }
+        plan.columns = len(table.columns)
+        table.info[_INFO_KEY] = plan
+    return plan.bindings
+
+
+def refuse_shared_names(table: Table) -> None:
+    """Refuse a logical name that another column of the same MetaData has too.
+
+    Raises:
+        ConfigurationError: values of the two could be swapped.
+    """
+    own = {(b.table_name, b.column_name): b for b in encrypted_columns(table).values()}
+    for other in table.metadata.tables.values():
+        plan = other.info.get(_INFO_KEY)
+        if plan is None or other is table:
+            continue
+        for binding in plan.bindings.values():
+            name = (binding.table_name, binding.column_name)
+            if name in own:
+                raise ConfigurationError(
+                    f"{table.name}.{own[name].column.name} and {other.name}.{binding.column.name}"
+                    f" have the same logical name {'.'.join(name)!r}, so their values could be"
+                    " swapped; give one of them another name=..."
+                )

@@ -1,0 +1,98 @@
+"""Lists of values to lists of envelopes: what every write comes down to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.engine import Dialect
+
+from sqlalchemy_kmsenv.cell import associated_prefix
+from sqlalchemy_kmsenv.columns.attach import keyring_of
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.inner import Encoded
+from sqlalchemy_kmsenv.columns.sealed import Sealed
+from sqlalchemy_kmsenv.keyring import Keyring
+
+Stored = bytes | bytearray
+
+
+def seal_values(
+    binding: Binding, values: Sequence[Any], sections: Sequence[bytes], dialect: Dialect
+) -> list[Sealed | None]:
+    """One envelope a value for the row whose section stands at the same place; None stays None.
+
+    One look-up of the data key and one draw of nonces for all that share them.
+
+    Raises:
+        InvalidValueError: a value is not one that the column holds.
+        KeyServiceError: no data key could be had; nothing was sealed.
+    """
+    keyring = keyring_of(binding)
+    if type(None) not in set(map(type, values)):
+        return list(map(Sealed, _seal_all(binding, keyring, values, sections, dialect)))
+    present = [index for index, value in enumerate(values) if value is not None]
+    result: list[Sealed | None] = [None] * len(values)
+    if present:
+        stored = _seal_all(
+            binding,
+            keyring,
+            [values[index] for index in present],
+            [sections[index] for index in present],
+            dialect,
+        )
+        for index, envelope in zip(present, stored, strict=True):
+            result[index] = Sealed(envelope)
+    return result
+
+
+def _seal_all(
+    binding: Binding,
+    keyring: Keyring,
+    values: Sequence[Any],
+    sections: Sequence[bytes],
+    dialect: Dialect,
+) -> list[Stored]:
+    encoded = binding.values.encode_many(values, dialect)
+    if encoded.value_type is not None and binding.shares_data_keys:
+        return _seal_group(binding, keyring, encoded.value_type, sections, encoded.payloads)
+    stored: list[Stored] = [b""] * len(values)
+    for value_type, indexes in _groups(binding, encoded, sections):
+        group = _seal_group(
+            binding,
+            keyring,
+            value_type,
+            [sections[index] for index in indexes],
+            [encoded.payloads[index] for index in indexes],
+        )
+        for index, envelope in zip(indexes, group, strict=True):
+            stored[index] = envelope
+    return stored
+
+
+def _groups(
+    binding: Binding, encoded: Encoded, sections: Sequence[bytes]
+) -> list[tuple[int, list[int]]]:
+    groups: dict[tuple[int, bytes], list[int]] = {}
+    keys = map(binding.pairs_key, sections)
+    types = encoded.value_types or [encoded.value_type or 0] * len(sections)
+    for index, key in enumerate(zip(types, keys, strict=True)):
+        groups.setdefault(key, []).append(index)
+    return [(value_type, indexes) for (value_type, _), indexes in groups.items()]
+
+
+def _seal_group(
+    binding: Binding,
+    keyring: Keyring,
+    value_type: int,
+    sections: Sequence[bytes],
+    payloads: Sequence[bytes],
+) -> list[Stored]:
+    prefix = associated_prefix(
+        binding.table_name,
+        binding.column_name,
+        len(binding.identity),
+        len(binding.scope),
+        value_type,
+    )
+    return keyring.seal_many(binding.pairs(sections[0]), value_type, prefix, sections, payloads)

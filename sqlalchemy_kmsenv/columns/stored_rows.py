@@ -1,0 +1,74 @@
+"""Reading, in the same transaction, what a row's key and scope columns hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Column, Connection, Select, String, Table, and_, or_, select
+from sqlalchemy.dialects.postgresql import CITEXT
+
+from sqlalchemy_kmsenv.cell import STR_PART
+from sqlalchemy_kmsenv.columns.binding import BoundColumn
+
+Key = tuple[Any, ...]
+
+_ROWS_A_QUERY = 500
+"""Far below every database's limit on parameters, with a few columns a key."""
+
+
+def compares_exactly(bound: BoundColumn, dialect_name: str) -> bool:
+    """Whether a value that WHERE finds equal is certain to be stored in the same spelling.
+
+    MySQL's and MariaDB's collations ignore case or trailing blanks; so does any
+    collation that is named, for all that can be seen here.
+    """
+    if bound.kind is not STR_PART:
+        return True
+    if dialect_name in ("mysql", "mariadb") or isinstance(bound.column.type, CITEXT):
+        return False
+    return getattr(bound.column.type, "collation", None) is None
+
+
+def read_stored(
+    connection: Connection, table: Table, keys: Sequence[Key], wanted: Sequence[Column[Any]]
+) -> list[Key | None]:
+    """The wanted columns of the row of each primary key, None where there is no such row.
+
+    One query for up to 500 rows, which locks them where the database can; one
+    more for each row whose key is stored in another spelling than was given.
+    """
+    columns = list(table.primary_key.columns)
+    query = select(*columns, *wanted).with_for_update(of=table)
+    found: dict[Key, Key] = {}
+    for chunk in _chunks(keys):
+        rows = connection.execute(query.where(_any_of(columns, chunk)))
+        found.update((tuple(row[: len(columns)]), tuple(row[len(columns) :])) for row in rows)
+    # Exact keys that were not found name no row; text may be stored in another spelling.
+    spelled = any(isinstance(column.type, String) for column in columns)
+    return [
+        found.get(key) or (_by_itself(connection, query, columns, key) if spelled else None)
+        for key in keys
+    ]
+
+
+def _chunks(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    for start in range(0, len(keys), _ROWS_A_QUERY):
+        yield keys[start : start + _ROWS_A_QUERY]
+
+
+def _any_of(columns: Sequence[Column[Any]], keys: Sequence[Key]) -> Any:
+    if len(columns) == 1:
+        return columns[0].in_([key[0] for key in keys])
+    return or_(*(_equal(columns, key) for key in keys))
+
+
+def _equal(columns: Sequence[Column[Any]], key: Key) -> Any:
+    return and_(*(column == value for column, value in zip(columns, key, strict=True)))
+
+
+def _by_itself(
+    connection: Connection, query: Select[Any], columns: Sequence[Column[Any]], key: Key
+) -> Key | None:
+    row = connection.execute(query.where(_equal(columns, key))).first()
+    return None if row is None else tuple(row[len(columns) :])

@@ -1,0 +1,188 @@
+"""UPDATE: the identity comes from WHERE, what it leaves open from the object or the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Integer, Table, Update, bindparam, literal
+
+from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX, Batch, all_null, described
+from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
+from sqlalchemy_kmsenv.columns.client_defaults import evaluate, update_default
+from sqlalchemy_kmsenv.columns.dml import (
+    FromDatabase,
+    Row,
+    Rows,
+    Source,
+    values_of,
+    where_values,
+)
+from sqlalchemy_kmsenv.columns.handover import handed_over
+from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.stored_rows import compares_exactly, read_stored
+
+
+def seal_update(
+    connection: Connection,
+    statement: Update,
+    table: Table,
+    bindings: Mapping[str, Binding],
+    rows: Rows,
+) -> tuple[Update, list[Row]]:
+    """The UPDATE with envelopes in the place of plaintext.
+
+    Raises:
+        UnboundValueError: its WHERE names no single row, or it moves a row away
+            from values that it does not seal again.
+    """
+    batch = Batch(connection, statement, table, rows)
+    written = batch.written_keys()
+    _refuse_left_behind(bindings, written, _with_onupdate(bindings))
+    update = _Update(batch, written)
+    for key, binding in bindings.items():
+        source = batch.source(binding.column)
+        default = update_default(binding.column)
+        if key in written and source is not None:
+            values = batch.values(binding.column, source)
+        elif default is not None:
+            values = evaluate(default, connection, batch.rows)
+        else:
+            continue
+        if all_null(values):
+            continue
+        if update.find(binding):
+            batch.seal(binding, source, update.none_if_absent(values))
+        else:
+            batch.put(binding, source, [None] * len(values))
+    update.guard()
+    return batch.result()
+
+
+class _Update:
+    """What one UPDATE knows of its rows, and where that came from."""
+
+    def __init__(self, batch: Batch[Update], written: set[str]) -> None:
+        self._batch = batch
+        self._written = written
+        self._where = where_values(batch.statement, batch.table, batch.rows)
+        self._absent: set[int] = set()
+        self._guards: dict[str, tuple[BoundColumn, Sequence[Any]]] = {}
+
+    def find(self, binding: Binding) -> bool:
+        """Make every bound column of ``binding`` known, by one query at the most.
+
+        False where none of the rows is in the table, so that nothing can be sealed.
+        """
+        missing = []
+        for bound in binding.bound_columns:
+            if self._batch.keeps(bound):
+                continue
+            source = self._source(bound)
+            if source is None or not self._is_exact(bound):
+                missing.append(bound)
+            else:
+                self._batch.keep(
+                    bound, self._not_null(bound, self._batch.values(bound.column, source))
+                )
+        if missing:
+            self._find_elsewhere(binding, missing)
+        return len(self._absent) < len(self._batch.rows)
+
+    def none_if_absent(self, values: Sequence[Any]) -> Sequence[Any]:
+        """No value for the rows that are not in the table: the guard keeps them unwritten."""
+        if not self._absent:
+            return values
+        return [None if i in self._absent else value for i, value in enumerate(values)]
+
+    def guard(self) -> None:
+        """Let the UPDATE hit a row only if it still is the one that was sealed for."""
+        batch = self._batch
+        for key, (bound, values) in self._guards.items():
+            name = f"{ADDED_PREFIX}was_{key}"
+            parameter = bindparam(name, type_=bound.column.type)
+            batch.statement = batch.statement.where(bound.column == parameter)
+            batch.add(name, values)
+        if self._absent:
+            name = f"{ADDED_PREFIX}is_there"
+            parameter = bindparam(name, type_=Integer())
+            batch.statement = batch.statement.where(literal(1) == parameter)
+            batch.add(name, [int(i not in self._absent) for i in range(len(batch.rows))])
+
+    def _source(self, bound: BoundColumn) -> Source | None:
+        if bound.column.key in self._written:
+            return self._batch.source(bound.column)
+        source = self._where.get(bound.column.key)
+        return None if isinstance(source, FromDatabase) else source
+
+    def _is_exact(self, bound: BoundColumn) -> bool:
+        # What is SET is stored as it is given; what WHERE compares may be another spelling.
+        if bound.column.key in self._written:
+            return True
+        return compares_exactly(bound, self._batch.connection.dialect.name)
+
+    def _find_elsewhere(self, binding: Binding, missing: Sequence[BoundColumn]) -> None:
+        keys = self._primary_keys(binding, missing)
+        batch = self._batch
+        wanted = [bound.column for bound in missing]
+        found = handed_over(batch.connection, batch.table, keys, wanted)
+        if found is None:
+            found = read_stored(batch.connection, batch.table, keys, wanted)
+        self._absent.update(i for i, row in enumerate(found) if row is None)
+        present = next((row for row in found if row is not None), None)
+        if present is None:
+            return
+        for position, bound in enumerate(missing):
+            # Rows that are not there borrow values: nothing is sealed for them.
+            values = [(present if row is None else row)[position] for row in found]
+            batch.keep(bound, values)
+            if not bound.column.primary_key:
+                self._guards[bound.column.key] = (bound, values)
+
+    def _primary_keys(
+        self, binding: Binding, missing: Sequence[BoundColumn]
+    ) -> list[tuple[Any, ...]]:
+        batch = self._batch
+        columns: list[list[Any]] = []
+        for column in batch.table.primary_key.columns:
+            source = self._where.get(column.key)
+            if source is None or isinstance(source, FromDatabase):
+                raise UnboundValueError(_names_no_row(binding, missing))
+            columns.append(values_of(source, batch.rows))
+        if not columns:
+            raise UnboundValueError(_names_no_row(binding, missing))
+        return list(zip(*columns, strict=True))
+
+    def _not_null(self, bound: BoundColumn, values: list[Any]) -> list[Any]:
+        if None in values:
+            raise UnboundValueError(
+                f"{described(bound.column)} is None in this UPDATE; an encrypted value cannot be"
+                " bound to NULL"
+            )
+        return values
+
+
+def _with_onupdate(bindings: Mapping[str, Binding]) -> set[str]:
+    return {key for key, binding in bindings.items() if update_default(binding.column) is not None}
+
+
+def _refuse_left_behind(
+    bindings: Mapping[str, Binding], written: set[str], also_written: set[str]
+) -> None:
+    for key, binding in bindings.items():
+        moved = written & {bound.column.key for bound in binding.bound_columns}
+        if moved and key not in written and key not in also_written:
+            raise UnboundValueError(
+                f"this UPDATE changes {', '.join(sorted(moved))}, which {described(binding.column)}"
+                " is bound to, and would leave that value unreadable; set every encrypted column"
+                f" of {binding.column.table.name} in the same statement"
+            )
+
+
+def _names_no_row(binding: Binding, missing: Sequence[BoundColumn]) -> str:
+    names = ", ".join(described(bound.column) for bound in missing)
+    return (
+        f"{described(binding.column)} is bound to {names}, which this UPDATE does not name. Add"
+        " WHERE primary key = value, or use session.execute(update(Model), [{...}]) with the keys"
+        ' of the rows; a column of a table that is written many rows at once takes bind="column"'
+    )

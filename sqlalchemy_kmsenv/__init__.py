@@ -1,5 +1,10 @@
 """Encrypted SQLAlchemy columns: sealed with AES-256-GCM, bound to their rows, keys in a KMS."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from sqlalchemy_kmsenv.columns import Encrypted, UnboundValueError, attach_keyrings
 from sqlalchemy_kmsenv.errors import (
     ConfigurationError,
@@ -13,7 +18,9 @@ from sqlalchemy_kmsenv.errors import (
     WrongCellError,
 )
 from sqlalchemy_kmsenv.keyring import CachePolicy, Keyring
-from sqlalchemy_kmsenv.kms import AwsKms, LocalKms
+
+if TYPE_CHECKING:
+    from sqlalchemy_kmsenv.kms import AwsKms, LocalKms
 
 # Errors are shown by their public names.
 for _public in (Encrypted, UnboundValueError):
@@ -40,3 +47,10 @@ __all__ = [
     "WrongCellError",
     "attach_keyrings",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Not imported above: boto3 takes long to import, and LocalKms needs POSIX.
+    if name in ("AwsKms", "LocalKms"):
+        return getattr(import_module("sqlalchemy_kmsenv.kms"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -150,14 +150,11 @@ class Encrypted(TypeDecorator[Any]):
 
     def literal_processor(self, dialect: Dialect) -> Callable[[Any], str]:
         """Refuse: a literal is rendered into the SQL text, in plaintext."""
-
-        def process(_: Any) -> str:
-            raise UnboundValueError(
-                f"{_column_name(self)} is encrypted, and literal_binds would write its value into"
-                " the SQL text; execute the statement with parameters"
-            )
-
-        return process
+        # Not in a processor: SQLAlchemy prints the value when one of those raises.
+        raise UnboundValueError(
+            f"{_column_name(self)} is encrypted, and literal_binds would write its value into the"
+            " SQL text; execute the statement with parameters"
+        )
 
     def compare_values(self, x: Any, y: Any) -> bool:
         """Equality as the inner type sees it; decides what a flush writes."""

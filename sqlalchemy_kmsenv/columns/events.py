@@ -12,6 +12,7 @@ from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
 from sqlalchemy_kmsenv.columns.plan import encrypted_columns, refuse_shared_names
+from sqlalchemy_kmsenv.columns.row_logging import mute, unmute
 from sqlalchemy_kmsenv.columns.updating import seal_update
 
 
@@ -20,6 +21,8 @@ def listen() -> None:
     event.listen(Column, "after_parent_attach", _adopt_column)
     event.listen(Table, "after_parent_attach", _check_table)
     event.listen(Engine, "before_execute", _seal_statement, retval=True)
+    event.listen(Engine, "after_cursor_execute", mute)
+    event.listen(Engine, "after_execute", unmute)
     handover.listen()
 
 

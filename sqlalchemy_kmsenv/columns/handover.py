@@ -24,10 +24,16 @@ _Handover = dict[tuple[str, Key], dict[str, Any]]
 
 
 def handed_over(
-    connection: Connection, table: Table, keys: Sequence[Key], wanted: Sequence[Column[Any]]
+    connection: Connection,
+    key_columns: Sequence[Column[Any]],
+    keys: Sequence[Key],
+    wanted: Sequence[Column[Any]],
 ) -> list[Key | None] | None:
     """The wanted values of the row of each key, or None unless a flush gave all of them."""
     handover: _Handover = connection.info.get(_INFO_KEY, {})
+    table = key_columns[0].table
+    if list(key_columns) != list(table.primary_key.columns):
+        return None
     found: list[Key | None] = []
     for key in keys:
         values = handover.get((table.key, key))

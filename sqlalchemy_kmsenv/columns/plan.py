@@ -8,11 +8,14 @@ from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.errors import ConfigurationError
 
-_INFO_KEY = "sqlalchemy_kmsenv.plan"
+_ATTRIBUTE = "_sqlalchemy_kmsenv_plan"
 
 
 class _Plan:
-    """Kept in ``Table.info``; a pickled or copied table works its own out again."""
+    """Kept as an attribute of the table; a pickled or copied one works its own out again."""
+
+    # Not in Table.info, which Alembic renders into migration files, and not in a dictionary
+    # of the module, which would keep every table alive.
 
     __slots__ = ("bindings", "columns", "table")
 
@@ -31,7 +34,7 @@ def encrypted_columns(table: Table) -> dict[str, Binding]:
     Raises:
         ConfigurationError: a column is declared in a way that cannot work.
     """
-    plan = table.info.get(_INFO_KEY)
+    plan: _Plan | None = getattr(table, _ATTRIBUTE, None)
     if plan is None or plan.table is not table or plan.columns != len(table.columns):
         plan = _Plan(table)
         plan.bindings = {
@@ -40,7 +43,7 @@ def encrypted_columns(table: Table) -> dict[str, Binding]:
             if isinstance(column.type, Encrypted)
         }
         plan.columns = len(table.columns)
-        table.info[_INFO_KEY] = plan
+        setattr(table, _ATTRIBUTE, plan)
     return plan.bindings
 
 
@@ -52,7 +55,7 @@ def refuse_shared_names(table: Table) -> None:
     """
     own = {(b.table_name, b.column_name): b for b in encrypted_columns(table).values()}
     for other in table.metadata.tables.values():
-        plan = other.info.get(_INFO_KEY)
+        plan: _Plan | None = getattr(other, _ATTRIBUTE, None)
         if plan is None or other is table:
             continue
         for binding in plan.bindings.values():

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Select, String, Table, and_, or_, select
+from sqlalchemy import Column, Connection, Select, String, and_, or_, select
 from sqlalchemy.dialects.postgresql import CITEXT
 
 from sqlalchemy_kmsenv.cell import STR_PART
 from sqlalchemy_kmsenv.columns.binding import BoundColumn
+from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 
 Key = tuple[Any, ...]
 
@@ -31,25 +32,38 @@ def compares_exactly(bound: BoundColumn, dialect_name: str) -> bool:
 
 
 def read_stored(
-    connection: Connection, table: Table, keys: Sequence[Key], wanted: Sequence[Column[Any]]
+    connection: Connection,
+    key_columns: Sequence[Column[Any]],
+    keys: Sequence[Key],
+    wanted: Sequence[Column[Any]],
 ) -> list[Key | None]:
-    """The wanted columns of the row of each primary key, None where there is no such row.
+    """The wanted columns of the row of each key, None where there is no such row.
 
     One query for up to 500 rows, which locks them where the database can; one
     more for each row whose key is stored in another spelling than was given.
+
+    Raises:
+        UnboundValueError: a key names rows that differ in the wanted columns.
     """
-    columns = list(table.primary_key.columns)
-    query = select(*columns, *wanted).with_for_update(of=table)
+    query = select(*key_columns, *wanted).with_for_update(of=key_columns[0].table)
     found: dict[Key, Key] = {}
     for chunk in _chunks(keys):
-        rows = connection.execute(query.where(_any_of(columns, chunk)))
-        found.update((tuple(row[: len(columns)]), tuple(row[len(columns) :])) for row in rows)
+        for row in connection.execute(query.where(_any_of(key_columns, chunk))):
+            _keep_one(found, tuple(row[: len(key_columns)]), tuple(row[len(key_columns) :]))
     # Exact keys that were not found name no row; text may be stored in another spelling.
-    spelled = any(isinstance(column.type, String) for column in columns)
+    spelled = any(isinstance(column.type, String) for column in key_columns)
     return [
-        found.get(key) or (_by_itself(connection, query, columns, key) if spelled else None)
+        found.get(key) or (_by_itself(connection, query, key_columns, key) if spelled else None)
         for key in keys
     ]
+
+
+def _keep_one(found: dict[Key, Key], key: Key, values: Key) -> None:
+    if found.setdefault(key, values) != values:
+        raise UnboundValueError(
+            "this UPDATE names several rows that belong to different scopes; nothing can be sealed"
+            " for all of them. Update by primary key"
+        )
 
 
 def _chunks(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
@@ -70,5 +84,7 @@ def _equal(columns: Sequence[Column[Any]], key: Key) -> Any:
 def _by_itself(
     connection: Connection, query: Select[Any], columns: Sequence[Column[Any]], key: Key
 ) -> Key | None:
-    row = connection.execute(query.where(_equal(columns, key))).first()
-    return None if row is None else tuple(row[len(columns) :])
+    found: dict[Key, Key] = {}
+    for row in connection.execute(query.where(_equal(columns, key))):
+        _keep_one(found, key, tuple(row[len(columns) :]))
+    return found.get(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Table, Update, bindparam, literal
+from sqlalchemy import Column, Connection, Integer, Table, Update, bindparam, literal
 
 from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX, Batch, all_null, described
 from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
@@ -15,7 +15,6 @@ from sqlalchemy_kmsenv.columns.dml import (
     Row,
     Rows,
     Source,
-    values_of,
     where_values,
 )
 from sqlalchemy_kmsenv.columns.handover import handed_over
@@ -122,12 +121,13 @@ class _Update:
         return compares_exactly(bound, self._batch.connection.dialect.name)
 
     def _find_elsewhere(self, binding: Binding, missing: Sequence[BoundColumn]) -> None:
-        keys = self._primary_keys(binding, missing)
         batch = self._batch
+        key_columns = self._key_columns(binding, missing)
+        keys = list(zip(*map(self._named, key_columns), strict=True))
         wanted = [bound.column for bound in missing]
-        found = handed_over(batch.connection, batch.table, keys, wanted)
+        found = handed_over(batch.connection, key_columns, keys, wanted)
         if found is None:
-            found = read_stored(batch.connection, batch.table, keys, wanted)
+            found = read_stored(batch.connection, key_columns, keys, wanted)
         self._absent.update(i for i, row in enumerate(found) if row is None)
         present = next((row for row in found if row is not None), None)
         if present is None:
@@ -136,22 +136,23 @@ class _Update:
             # Rows that are not there borrow values: nothing is sealed for them.
             values = [(present if row is None else row)[position] for row in found]
             batch.keep(bound, values)
-            if not bound.column.primary_key:
+            if bound.column not in set(key_columns):
                 self._guards[bound.column.key] = (bound, values)
 
-    def _primary_keys(
-        self, binding: Binding, missing: Sequence[BoundColumn]
-    ) -> list[tuple[Any, ...]]:
-        batch = self._batch
-        columns: list[list[Any]] = []
-        for column in batch.table.primary_key.columns:
-            source = self._where.get(column.key)
-            if source is None or isinstance(source, FromDatabase):
-                raise UnboundValueError(_names_no_row(binding, missing))
-            columns.append(values_of(source, batch.rows))
-        if not columns:
-            raise UnboundValueError(_names_no_row(binding, missing))
-        return list(zip(*columns, strict=True))
+    def _key_columns(self, binding: Binding, missing: Sequence[BoundColumn]) -> list[Column[Any]]:
+        """The columns of WHERE that name one row: the primary key, or the identity."""
+        candidates = (
+            list(self._batch.table.primary_key.columns),
+            [bound.column for bound in binding.identity],
+        )
+        for columns in candidates:
+            sources = [self._where.get(column.key) for column in columns]
+            if columns and not any(s is None or isinstance(s, FromDatabase) for s in sources):
+                return columns
+        raise UnboundValueError(_names_no_row(binding, missing))
+
+    def _named(self, column: Column[Any]) -> list[Any]:
+        return self._batch.values(column, self._where[column.key])
 
     def _not_null(self, bound: BoundColumn, values: list[Any]) -> list[Any]:
         if None in values:

@@ -1,0 +1,305 @@
+"""What cannot be bound fails closed, with words that say which way works."""
+
+import pickle
+
+import pytest
+from sqlalchemy import (
+    CHAR,
+    JSON,
+    Column,
+    DateTime,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    case,
+    create_engine,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    type_coerce,
+    update,
+)
+from sqlalchemy.dialects import mssql, mysql, postgresql, sqlite
+
+from sqlalchemy_kmsenv import ConfigurationError, Encrypted, UnboundValueError
+from tests.columns.conftest import overwrite
+
+
+def a_table(metadata, *columns, name="t"):
+    """A table with an integer key and these columns."""
+    return Table(name, metadata, Column("id", Integer, primary_key=True), *columns)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"scope": "tenant"}, "list"),
+        ({"scope": []}, "scope"),
+        ({"scope": ["a", "a"]}, "twice"),
+        ({"identity": "id"}, "identity"),
+        ({"bind": "table"}, "bind"),
+        ({"bind": "column", "scope": "row"}, "gives up the row"),
+        ({"bind": "column", "identity": ["id"]}, "gives up the row"),
+        ({"name": "position"}, "logical"),
+        ({"pad_to": 0}, "pad_to"),
+        ({"pad_to": True}, "pad_to"),
+    ],
+)
+def test_an_argument_that_cannot_work_is_refused_at_once(arguments, words):
+    """The developer sees it when the module is imported."""
+    with pytest.raises(ConfigurationError, match=words):
+        Encrypted(String, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ([Column("v", Encrypted(String), primary_key=True)], "primary key"),
+        ([Column("v", Encrypted(String), ForeignKey("x.id"))], "foreign key"),
+        ([Column("v", Encrypted(String), unique=True)], "unique"),
+        ([Column("v", Encrypted(String), index=True)], "index"),
+        ([Column("v", Encrypted(String), server_default="x")], "plaintext"),
+        ([Column("v", Encrypted(String, scope=["absent"]))], "does not exist"),
+        ([Column("s", String), Column("v", Encrypted(String, scope=["s"]))], "nullable"),
+        ([Column("s", DateTime, nullable=False), Column("v", Encrypted(String, identity=["s"]))],
+         "DateTime"),
+        ([Column("s", Encrypted(String), nullable=False),
+          Column("v", Encrypted(String, identity=["s"]))], "Encrypted"),
+        ([Column("v", Encrypted(postgresql.TSVECTOR))], "TSVECTOR"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_bound_is_refused_when_it_is_defined(columns, words):
+    """Before the first row is written, with what to change."""
+    metadata = MetaData()
+    with pytest.raises(ConfigurationError, match=words):
+        a_table(metadata, *columns)
+    assert not metadata.tables
+
+
+def test_a_table_without_a_key_or_with_a_key_of_another_type_is_refused():
+    """There is nothing to bind to."""
+    with pytest.raises(ConfigurationError, match="no primary key"):
+        Table("t", MetaData(), Column("v", Encrypted(String)))
+    with pytest.raises(ConfigurationError, match="DateTime"):
+        Table(
+            "t",
+            MetaData(),
+            Column("at", DateTime, primary_key=True),
+            Column("v", Encrypted(String)),
+        )
+
+
+def test_two_columns_of_one_logical_name_are_refused():
+    """Their values could be swapped."""
+    metadata = MetaData()
+    a_table(metadata, Column("v", Encrypted(String, name="logical.v")))
+    with pytest.raises(ConfigurationError, match=r"logical\.v"):
+        a_table(metadata, Column("w", Encrypted(String, name="logical.v")), name="u")
+
+
+def test_without_a_keyring_nothing_is_written_or_read():
+    """The error says which call is missing."""
+    metadata = MetaData()
+    table = a_table(metadata, Column("v", Encrypted(String, keyring="pii")))
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        with pytest.raises(ConfigurationError, match="attach_keyrings"):
+            connection.execute(insert(table), {"id": 1, "v": "x"})
+        connection.exec_driver_sql("INSERT INTO t VALUES (1, x'e501')")
+        with pytest.raises(Exception, match=r"pii|truncated|not an envelope"):
+            connection.execute(select(table.c.v)).all()
+
+
+def upsert(table, database):
+    """The upsert of each dialect, setting an encrypted column."""
+    values = {"id": 1, "note": "x"}
+    if database == "mariadb":
+        return mysql.insert(table).values(values).on_duplicate_key_update(note="x")
+    dialect = postgresql if database == "postgresql" else sqlite
+    insertion = dialect.insert(table).values(values)
+    return insertion.on_conflict_do_update(index_elements=["id"], set_={"note": "x"})
+
+
+def refused_statements(models):
+    """Statements that give a plaintext or ask for a comparison, by name."""
+    Ping, table = models.Ping, models.table
+    return {
+        "server key": insert(table).values(note="x"),
+        "many inline rows": insert(table).values([{"id": 1, "note": "x"}]),
+        "from select": insert(table).from_select(["id", "note"], select(table.c.id, table.c.note)),
+        "upsert": None,
+        "update of many": update(table).values(note="x"),
+        "update by another column": update(table).where(table.c.plain == "x").values(note="x"),
+        "or": update(table).where((table.c.id == 1) | (table.c.id == 2)).values(note="x"),
+        "expression": update(table).where(table.c.id == 1).values(note=table.c.plain),
+        "other cell": update(table).where(table.c.id == 1).values(note=table.c.secret),
+        "coalesce": select(func.coalesce(table.c.note, table.c.secret)),
+        "max": select(func.max(Ping.note)),
+        "case": select(case((table.c.id == 1, table.c.note), else_=None)),
+        "scalar subquery": select(select(table.c.note).limit(1).scalar_subquery()),
+        "subquery without the key": select(select(table.c.note).subquery().c.note),
+        "dml in a cte": select(insert(table).values(id=1, note="x").returning(table.c.id).cte()),
+        "typed literal": select(literal("x", type_=table.c.note.type)),
+    }
+
+
+@pytest.mark.parametrize("shape", [
+    "server key", "many inline rows", "from select", "upsert", "update of many",
+    "update by another column", "or", "expression", "other cell", "coalesce", "max", "case",
+    "scalar subquery", "subquery without the key", "dml in a cte", "typed literal",
+])  # fmt: skip
+def test_a_statement_that_names_no_row_is_refused(shape, session, models, database):
+    """Nothing is sent: no plaintext, no value that would not open."""
+    statement = refused_statements(models)[shape]
+    if shape == "upsert":
+        statement = upsert(models.table, database)
+    with pytest.raises(UnboundValueError):
+        session.connection().execute(statement)
+    assert session.connection().exec_driver_sql("SELECT id FROM kmsenv_pings").all() == []
+
+
+def test_do_nothing_on_conflict_is_allowed(session, models, database):
+    """The row that stays keeps its own values."""
+    table = models.table
+    session.connection().execute(insert(table), {"id": 1, "note": "first"})
+    if database == "mariadb":
+        statement = insert(table).prefix_with("IGNORE")
+    else:
+        dialect = {"sqlite": sqlite, "postgresql": postgresql}[database]
+        statement = dialect.insert(table).on_conflict_do_nothing()
+    session.connection().execute(statement, [{"id": 1, "note": "second"}, {"id": 2, "note": "n"}])
+    notes = session.scalars(select(table.c.note).order_by(table.c.id)).all()
+    assert notes == ["first", "n"]
+
+
+@pytest.mark.parametrize(
+    "compare",
+    [
+        lambda c: c == "x", lambda c: c != "x", lambda c: c.in_(["x"]), lambda c: c.like("x%"),
+        lambda c: c < "x", lambda c: c + "x", lambda c: "x" + c, lambda c: c.desc(),
+        lambda c: c.contains("x"), lambda c: c.between("a", "b"),
+    ],
+)  # fmt: skip
+def test_comparing_is_refused_when_the_statement_is_built(compare):
+    """A search over envelopes would silently find nothing."""
+    table = a_table(MetaData(), Column("v", Encrypted(String)))
+    with pytest.raises(UnboundValueError, match="encrypted"):
+        compare(table.c.v)
+
+
+def test_null_can_be_asked_for(session, models):
+    """NULL stays NULL, so the database can tell."""
+    table = models.table
+    session.connection().execute(insert(table), [{"id": 1, "note": "x"}, {"id": 2, "note": None}])
+    assert session.scalars(select(table.c.id).where(table.c.note.is_(None))).all() == [2]
+    assert session.scalars(select(table.c.id).where(table.c.note.is_not(None))).all() == [1]
+    assert session.scalars(select(table.c.id).where(table.c.note == None)).all() == [2]  # noqa: E711
+
+
+def test_literal_binds_never_render_a_value():
+    """The SQL text must not hold plaintext."""
+    table = a_table(MetaData(), Column("v", Encrypted(String)))
+    statement = insert(table).values(id=1, v="canary")
+    with pytest.raises(Exception, match="encrypted") as caught:
+        statement.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+    assert "canary" not in str(caught.value)
+
+
+def test_another_database_is_refused_when_it_compiles_and_printing_works():
+    """str(statement) is for people; a dialect without packing cannot read."""
+    table = a_table(MetaData(), Column("v", Encrypted(String)))
+    assert "kmsenv_packed(t.id, t.v)" in str(select(table.c.v))
+    with pytest.raises(ConfigurationError, match="mssql"):
+        select(table.c.v).compile(dialect=mssql.dialect())
+
+
+def test_the_stored_bytes_can_be_had_on_request(session, models):
+    """type_coerce to LargeBinary is the way to an envelope as it is."""
+    from tests.columns.conftest import stored
+
+    session.connection().execute(insert(models.table), {"id": 1, "note": "x"})
+    assert stored(session, models.table.c.note).startswith(b"\xe5\x01")
+
+
+def test_char_keys_that_would_lose_blanks_are_refused():
+    """CHAR drops them; the value would be sealed for a key that is not stored."""
+    metadata = MetaData()
+    table = Table(
+        "t", metadata, Column("id", CHAR(5), primary_key=True), Column("v", Encrypted(String))
+    )
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    with engine.begin() as connection, pytest.raises(UnboundValueError, match="CHAR"):
+        connection.execute(insert(table), {"id": "a ", "v": "x"})
+
+
+def test_mixed_parameter_sets_are_refused_before_sqlalchemy_prints_them():
+    """A set that lacks the value would be reported together with the others."""
+    metadata = MetaData()
+    table = a_table(metadata, Column("v", Encrypted(String)))
+    with (
+        create_engine("sqlite://").begin() as connection,
+        pytest.raises(UnboundValueError, match="missing"),
+    ):
+        connection.execute(insert(table), [{"id": 1, "v": "x"}, {"id": 2}])
+
+
+def test_a_repr_is_valid_python_and_two_columns_do_not_share_one_type():
+    """For migration files; and each column keeps its own binding."""
+    import sqlalchemy as sa  # noqa: F401  the name that migration files use
+
+    shared = Encrypted(String(40), scope=["id"], name="a.b", pad_to=16, keyring="k")
+    again = eval(repr(shared))  # noqa: S307  our own text
+    assert repr(again) == repr(shared)
+    assert repr(Encrypted(postgresql.JSONB)).startswith("Encrypted(postgresql.JSONB(")
+    both = Encrypted(JSON)
+    table = a_table(MetaData(), Column("v", both), Column("w", both))
+    assert table.c.v.type.binding.column_name == "v"
+    assert table.c.w.type.binding.column_name == "w"
+    copy = table.to_metadata(MetaData(), name="copied")
+    assert copy.c.v.type.binding.table_name == "copied"
+    assert pickle.loads(pickle.dumps(table)).c.v.type.binding.column_name == "v"  # noqa: S301
+
+
+def test_cached_sql_of_one_column_never_serves_another(session, models):
+    """cache_ok is honest: two columns with equal arguments keep apart."""
+    table = models.table
+    session.connection().execute(insert(table), {"id": 1, "note": "n"})
+    other = Table(
+        "kmsenv_other", MetaData(), Column("id", Integer, primary_key=True),
+        Column("note", Encrypted(String)),
+    )  # fmt: skip
+    assert table.c.note.type._static_cache_key == other.c.note.type._static_cache_key
+    keys = [select(t.c.note)._generate_cache_key() for t in (table, other)]
+    assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"\xe5", b"\xe5\x01", b"\xe5\x02" + bytes(300), b"plain text", b"i1:" + bytes(90),
+     "text in the column", b"\x00\xe5\x01\x01\x00" + bytes(400)],
+)  # fmt: skip
+def test_foreign_bytes_are_refused_as_no_envelope(raw, session, models, database):
+    """Truncated, text, another library's: an error that names the place."""
+    from sqlalchemy_kmsenv import EnvelopeError
+
+    table = models.table
+    session.connection().execute(insert(table), {"id": 7, "note": "n"})
+    if isinstance(raw, str) and database == "postgresql":
+        raw = raw.encode()
+    overwrite(session.connection(), table, "note", raw, 7)
+    with pytest.raises(EnvelopeError, match=r"kmsenv_pings\.note, row \(7\)"):
+        session.scalars(select(table.c.note)).all()
+
+
+def test_type_coerce_between_encrypted_columns_is_no_way_around(session, models):
+    """An expression that borrows another column's type still reads its own row."""
+    table = models.table
+    session.connection().execute(insert(table), {"id": 1, "note": "n", "position": 1})
+    with pytest.raises(UnboundValueError):
+        session.execute(select(type_coerce(text("note"), table.c.note.type))).all()

@@ -1,0 +1,116 @@
+"""The databases that tests run on, and a counted local KMS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy.exc import OperationalError
+
+from sqlalchemy_kmsenv import Keyring, LocalKms
+from sqlalchemy_kmsenv.kms import CountingKms
+
+SERVERS = {
+    "postgresql": (
+        "KMSENV_TEST_POSTGRESQL_URL",
+        "postgresql+psycopg://postgres@127.0.0.1:5432/test",
+    ),
+    "mariadb": ("KMSENV_TEST_MARIADB_URL", "mysql+pymysql://root@127.0.0.1:3306/test"),
+}
+DATABASES = ("sqlite", *SERVERS)
+
+
+def server_url(name: str) -> str:
+    """The URL of a database server, from the environment or its usual local address."""
+    variable, usual = SERVERS[name]
+    return os.environ.get(variable, usual)
+
+
+def required_servers() -> set[str]:
+    """The servers without which the run fails, named by ``KMSENV_TEST_REQUIRE``."""
+    names = {name.strip() for name in os.environ.get("KMSENV_TEST_REQUIRE", "").split(",")} - {""}
+    unknown = names - set(SERVERS)
+    if unknown:
+        raise pytest.UsageError(f"KMSENV_TEST_REQUIRE names {sorted(unknown)}; known: {[*SERVERS]}")
+    return names
+
+
+def _absence(name: str) -> str | None:
+    engine = create_engine(server_url(name))
+    try:
+        engine.connect().close()
+    except OperationalError as error:
+        return f"{name} does not answer at {engine.url!r}: {error.orig}"
+    finally:
+        engine.dispose()
+    return None
+
+
+ABSENT: dict[str, str] = {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look for the servers once; fail at once where a required one is absent."""
+    required = required_servers()
+    for name in SERVERS:
+        reason = _absence(name)
+        if reason is None:
+            continue
+        if name in required:
+            raise pytest.UsageError(f"KMSENV_TEST_REQUIRE names {name}, but {reason}")
+        ABSENT[name] = reason
+
+
+def pytest_report_header() -> list[str]:
+    """Say which SQLAlchemy and which databases this run is about."""
+    found = [name for name in DATABASES if name not in ABSENT]
+    lines = [f"sqlalchemy {sqlalchemy.__version__}; databases: {', '.join(found)}"]
+    return lines + [f"SKIPPED everything on {name}: {why}" for name, why in ABSENT.items()]
+
+
+@pytest.fixture(params=DATABASES)
+def database(request: pytest.FixtureRequest) -> str:
+    """The name of each database in turn."""
+    name: str = request.param
+    if name in ABSENT:
+        pytest.skip(ABSENT[name])
+    return name
+
+
+@pytest.fixture
+def engine(database: str, tmp_path: Path) -> Iterator[Engine]:
+    """An engine on each database in turn."""
+    url = f"sqlite:///{tmp_path / 'test.db'}" if database == "sqlite" else server_url(database)
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def metadata(engine: Engine) -> Iterator[MetaData]:
+    """An empty MetaData whose tables are dropped afterwards."""
+    metadata = MetaData()
+    yield metadata
+    metadata.drop_all(engine)
+
+
+@pytest.fixture
+def local_kms(tmp_path: Path) -> LocalKms:
+    """A new local KMS key."""
+    return LocalKms.create(tmp_path / "keys.json")
+
+
+@pytest.fixture
+def kms(local_kms: LocalKms) -> CountingKms:
+    """The local KMS key, counting its calls."""
+    return CountingKms(local_kms)
+
+
+@pytest.fixture
+def keyring(kms: CountingKms) -> Keyring:
+    """A keyring on the counted KMS key."""
+    return Keyring(kms)

@@ -33,10 +33,12 @@ _COMMITMENT_INFO = b"sqlalchemy-kmsenv format 1 suite 1 commitment"
 class ValueCipher:
     """Seals and opens values under one data key; holds the derived key, not the data key."""
 
-    __slots__ = ("_aead", "commitment")
+    __slots__ = ("_aead", "commitment", "decrypt")
 
     def __init__(self, data_key: bytes | bytearray) -> None:
         self._aead = AESGCM(_expand(data_key, _KEY_INFO))
+        self.decrypt = self._aead.decrypt
+        """``open`` without its arithmetic, for loops that do their own: nonce, sealed, data."""
         self.commitment = _expand(data_key, _COMMITMENT_INFO)
         """32 bytes that name this data key and no other (FORMAT.md, clause 5.3)."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.engine import Dialect
 
-from sqlalchemy_kmsenv.aead import AuthenticationError
+from sqlalchemy_kmsenv.aead import LARGE_VALUE_BYTES, NONCE_BYTES, AuthenticationError
 from sqlalchemy_kmsenv.cell import PART_END, associated_prefix
 from sqlalchemy_kmsenv.columns.attach import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
@@ -24,6 +24,7 @@ class _Way:
     """How the envelopes with one header and one context are opened while the key is usable."""
 
     header: bytes
+    size: int
     key: OpeningKey
     clock: Callable[[], float]
     prefix: bytes
@@ -46,7 +47,8 @@ def cell_opener(binding: Binding, dialect: Dialect) -> Callable[[Any], Any]:
 
 
 def _opener_of_shared_keys(reader: _Reader) -> Callable[[Any], Any]:
-    # Almost all rows of a result share a data key, so the last way is tried first.
+    # Almost all rows of a result share a data key, so the last way is tried first. The
+    # arithmetic of ValueCipher.open stands here once more: a call costs a tenth of a row.
     way: _Way | None = None
 
     def open_cell(packed: Any) -> Any:
@@ -66,8 +68,15 @@ def _opener_of_shared_keys(reader: _Reader) -> Callable[[Any], Any]:
         cipher = last.key.cipher
         if cipher is None:
             return open_cell(packed)
+        nonce_at = at + last.size
+        sealed_at = nonce_at + NONCE_BYTES
+        sealed = (
+            packed[sealed_at:]
+            if len(packed) < LARGE_VALUE_BYTES
+            else memoryview(packed)[sealed_at:]
+        )
         try:
-            payload = cipher.open(packed, at + len(last.header), last.prefix + packed[:at])
+            payload = cipher.decrypt(packed[nonce_at:sealed_at], sealed, last.prefix + packed[:at])
         except AuthenticationError:
             raise reader.foreign(packed, at) from None
         try:
@@ -96,7 +105,7 @@ def _opener_of_scoped_keys(reader: _Reader) -> Callable[[Any], Any]:
         way = ways.get(packed[start : at + size])
         if way is None or way.clock() >= way.key.deadline:
             way = reader.way(packed, at)
-            size = len(way.header)
+            size = way.size
             if len(ways) >= _MAX_REMEMBERED:
                 ways.clear()
             ways[packed[start : at + size]] = way
@@ -104,7 +113,7 @@ def _opener_of_scoped_keys(reader: _Reader) -> Callable[[Any], Any]:
         if cipher is None:
             return open_cell(packed)
         try:
-            payload = cipher.open(packed, at + len(way.header), way.prefix + packed[:at])
+            payload = cipher.open(packed, at + way.size, way.prefix + packed[:at])
         except AuthenticationError:
             raise reader.foreign(packed, at) from None
         try:
@@ -138,7 +147,7 @@ class _Reader:
         )
         keyring = keyring_of(binding)
         key = self._key(section, header.reference)
-        return _Way(packed[at : at + header.size], key, keyring.clock, prefix, decode)
+        return _Way(packed[at : at + header.size], header.size, key, keyring.clock, prefix, decode)
 
     def foreign(self, packed: bytes, at: int) -> WrongCellError:
         """The value does not authenticate here."""

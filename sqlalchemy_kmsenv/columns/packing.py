@@ -37,10 +37,16 @@ class PackedCell(ColumnElement[Any]):
     inherit_cache = False
 
     def __init__(
-        self, stored: ColumnElement[Any], parts: tuple[tuple[PartKind, ColumnElement[Any]], ...]
+        self,
+        stored: ColumnElement[Any],
+        parts: tuple[tuple[PartKind, ColumnElement[Any]], ...],
+        *,
+        all_primary: bool = False,
     ) -> None:
         self.stored = stored
         self.parts = parts
+        self.all_primary = all_primary
+        """Whether every part is of the primary key, which is never NULL in a row."""
         self.type = stored.type
 
 
@@ -65,7 +71,8 @@ def pack(expression: ColumnElement[Any], binding: Binding) -> PackedCell:
         (bound.kind, _corresponding(source, bound.column, binding))
         for bound in binding.bound_columns
     )
-    return PackedCell(stored, parts)
+    all_primary = all(bound.column.primary_key for bound in binding.bound_columns)
+    return PackedCell(stored, parts, all_primary=all_primary)
 
 
 def _corresponding(source: FromClause, column: Column[Any], binding: Binding) -> ColumnElement[Any]:
@@ -117,9 +124,10 @@ def _compile_postgresql(element: PackedCell, compiler: SQLCompiler, **kw: Any) -
     if not element.parts:
         return stored
     parts = _concatenated(element, compiler, kw, _POSTGRESQL)
-    return _never_null_by_mistake(
-        f"convert_to({parts}, 'UTF8') || {stored}", stored, "CAST('' AS BYTEA)"
-    )
+    packed = f"convert_to({parts}, 'UTF8') || {stored}"
+    if element.all_primary:
+        return f"({packed})"
+    return _never_null_by_mistake(packed, stored, "CAST('' AS BYTEA)")
 
 
 @compiles(PackedCell, "mysql", "mariadb")

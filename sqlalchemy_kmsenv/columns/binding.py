@@ -30,6 +30,15 @@ from sqlalchemy_kmsenv.keyring import ContextPairs
 if TYPE_CHECKING:
     from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 
+
+class IncompleteTableError(ConfigurationError):
+    """A table lacks its primary key, or a column that an encrypted one names.
+
+    Alembic adds the constraints of a new table after its columns, and builds a
+    table of one column to add that, so that this says nothing of the model yet.
+    """
+
+
 SCOPE_COLUMN = "column"
 SCOPE_ROW = "row"
 
@@ -180,7 +189,7 @@ def _identity(table: Table, encrypted: Encrypted, where: str) -> tuple[BoundColu
     if encrypted.identity is not None:
         return _bound_columns(table, encrypted.identity, where, "identity")
     if not table.primary_key.columns:
-        raise ConfigurationError(
+        raise IncompleteTableError(
             f"{where}: table {table.name} has no primary key to bind values to; declare one, name"
             " the columns that identify a row with identity=[...], or give up row binding with"
             ' bind="column"'
@@ -208,7 +217,7 @@ def _bound_column(table: Table, name: str, where: str, role: str) -> BoundColumn
     column = table.columns.get(name)
     if column is None:
         known = ", ".join(table.columns.keys())
-        raise ConfigurationError(
+        raise IncompleteTableError(
             f"{where}: {role} column {name!r} does not exist in {table.name}; it has {known}"
         )
     if column.nullable:

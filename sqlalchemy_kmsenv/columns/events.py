@@ -6,8 +6,11 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Insert, Table, Update, event
 from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Mapper
 
 from sqlalchemy_kmsenv.columns import handover
+from sqlalchemy_kmsenv.columns.attached import attached_keyrings
+from sqlalchemy_kmsenv.columns.binding import IncompleteTableError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
@@ -19,7 +22,9 @@ from sqlalchemy_kmsenv.columns.updating import seal_update
 def listen() -> None:
     """Install the hooks; called once, when the package is imported."""
     event.listen(Column, "after_parent_attach", _adopt_column)
-    event.listen(Table, "after_parent_attach", _check_table)
+    event.listen(Table, "after_parent_attach", _check_defined_table)
+    event.listen(Table, "before_create", _check_table)
+    event.listen(Mapper, "after_mapper_constructed", _check_mapped_tables)
     event.listen(Engine, "before_execute", _seal_statement, retval=True)
     event.listen(Engine, "after_cursor_execute", mute)
     event.listen(Engine, "after_execute", unmute)
@@ -31,7 +36,22 @@ def _adopt_column(column: Column[Any], _: Any) -> None:
         column.type.adopt(column)
 
 
-def _check_table(table: Table, _: Any) -> None:
+def _check_defined_table(table: Table, _: Any) -> None:
+    try:
+        _check_table(table)
+    except IncompleteTableError:
+        # A model is looked at again when it is mapped, created or given its keyrings.
+        if attached_keyrings(table.metadata):
+            raise
+
+
+def _check_mapped_tables(mapper: Mapper[Any], _: Any) -> None:
+    for table in mapper.tables:
+        if isinstance(table, Table):
+            _check_table(table)
+
+
+def _check_table(table: Table, *_: Any, **__: Any) -> None:
     if encrypted_columns(table):
         refuse_shared_names(table)
 

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Dialect
 
 from sqlalchemy_kmsenv.aead import LARGE_VALUE_BYTES, NONCE_BYTES, AuthenticationError
 from sqlalchemy_kmsenv.cell import PART_END, associated_prefix
-from sqlalchemy_kmsenv.columns.attach import keyring_of
+from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.envelope import MAGIC, InlineReference, parse_header
 from sqlalchemy_kmsenv.errors import ConfigurationError, EnvelopeError, WrongCellError

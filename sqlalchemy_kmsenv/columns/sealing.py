@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.engine import Dialect
 
 from sqlalchemy_kmsenv.cell import associated_prefix
-from sqlalchemy_kmsenv.columns.attach import keyring_of
+from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.inner import Encoded
 from sqlalchemy_kmsenv.columns.sealed import Sealed

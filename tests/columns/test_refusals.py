@@ -3,6 +3,8 @@
 import pickle
 
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import (
     CHAR,
     JSON,
@@ -11,12 +13,14 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     case,
     create_engine,
     func,
     insert,
+    inspect,
     literal,
     select,
     text,
@@ -24,8 +28,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mssql, mysql, postgresql, sqlite
+from sqlalchemy.orm import DeclarativeBase, mapped_column
 
-from sqlalchemy_kmsenv import ConfigurationError, Encrypted, UnboundValueError
+from sqlalchemy_kmsenv import ConfigurationError, Encrypted, UnboundValueError, attach_keyrings
 from tests.columns.conftest import overwrite
 
 
@@ -72,18 +77,54 @@ def test_an_argument_that_cannot_work_is_refused_at_once(arguments, words):
         ([Column("v", Encrypted(postgresql.TSVECTOR))], "TSVECTOR"),
     ],
 )  # fmt: skip
-def test_a_table_that_cannot_be_bound_is_refused_when_it_is_defined(columns, words):
+def test_a_table_that_cannot_be_bound_is_refused_when_it_is_defined(columns, words, keyring):
     """Before the first row is written, with what to change."""
     metadata = MetaData()
+    attach_keyrings(metadata, default=keyring)
     with pytest.raises(ConfigurationError, match=words):
         a_table(metadata, *columns)
     assert not metadata.tables
 
 
-def test_a_table_without_a_key_or_with_a_key_of_another_type_is_refused():
-    """There is nothing to bind to."""
+def test_a_model_whose_table_lacks_what_it_is_bound_to_is_refused_when_it_is_mapped():
+    """Also before any keyring is attached."""
+
+    class Model(DeclarativeBase):
+        pass
+
+    members = {
+        "__tablename__": "t",
+        "id": mapped_column(Integer, primary_key=True),
+        "v": mapped_column(Encrypted(String, scope=["absent"])),
+    }
+    with pytest.raises(ConfigurationError, match="absent"):
+        type("Ping", (Model,), members)
+
+
+def test_a_table_that_lacks_its_key_is_refused_when_it_is_created_or_gets_its_keyrings(keyring):
+    """A Core table without a mapper is looked at there at the latest."""
+    metadata = MetaData()
+    Table("t", metadata, Column("v", Encrypted(String)))
     with pytest.raises(ConfigurationError, match="no primary key"):
-        Table("t", MetaData(), Column("v", Encrypted(String)))
+        metadata.create_all(create_engine("sqlite://"))
+    with pytest.raises(ConfigurationError, match="no primary key"):
+        attach_keyrings(metadata, default=keyring)
+
+
+def test_alembic_creates_tables_and_adds_columns_of_the_type():
+    """It puts tables together in pieces, which must not be taken for models."""
+    with create_engine("sqlite://").begin() as connection:
+        op = Operations(MigrationContext.configure(connection))
+        op.create_table(
+            "t", Column("id", Integer), Column("v", Encrypted(String)), PrimaryKeyConstraint("id")
+        )
+        op.add_column("t", Column("w", Encrypted(JSON, scope=["tenant"])))
+        names = [column["name"] for column in inspect(connection).get_columns("t")]
+    assert names == ["id", "v", "w"]
+
+
+def test_a_key_of_another_type_is_refused():
+    """A value cannot be bound to what Python and the database write differently."""
     with pytest.raises(ConfigurationError, match="DateTime"):
         Table(
             "t",

@@ -1,0 +1,1 @@
+"""Example programs; they are not part of the installed package."""

@@ -19,8 +19,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "locations_pings",
-        # Not a PrimaryKeyConstraint below: Encrypted looks for the key when the table is made.
-        sa.Column("id", sa.Uuid(), primary_key=True, nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("device_id", sa.String(length=40), nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
@@ -29,6 +28,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.ForeignKeyConstraint(["device_id"], ["locations_devices.device_id"]),
+        sa.PrimaryKeyConstraint("id"),
     )
 
 

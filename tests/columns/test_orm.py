@@ -3,6 +3,7 @@
 import pytest
 from sqlalchemy import bindparam, event, insert, select, update
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm.exc import StaleDataError
 
 from sqlalchemy_kmsenv import UnboundValueError, WrongCellError
 from tests.columns.conftest import copy_stored, stored
@@ -83,20 +84,17 @@ def test_a_flush_takes_the_scope_from_the_object_without_a_query(session, models
     ]
 
 
-def test_a_stale_object_does_not_write_under_a_scope_that_the_row_has_left(
-    session, models, engine, database
-):
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_stale_object_does_not_write_under_a_scope_that_the_row_has_left(session, models, rows):
     """The value would be sealed for the wrong device, and be lost."""
-    if database == "sqlite":
-        session.connection().exec_driver_sql("PRAGMA busy_timeout = 0")
     Ping = models.Ping
-    session.add(Ping(id=1, device_id="d1", secret="s"))
+    session.add_all([Ping(id=i, device_id="d1", secret="s") for i in (1, 2)])
     session.commit()
-    ping = session.get(Ping, 1)
-    assert ping.device_id == "d1"
+    pings = session.scalars(select(Ping).order_by(Ping.id)).all()
     session.connection().exec_driver_sql("UPDATE kmsenv_pings SET device_id = 'd2' WHERE id = 1")
-    ping.secret = "written"
-    with pytest.raises(Exception, match=r"expected to update 1 row.*0 were matched"):
+    for ping in pings[:rows]:
+        ping.secret = "written"
+    with pytest.raises(StaleDataError, match="were matched"):
         session.flush()
 
 

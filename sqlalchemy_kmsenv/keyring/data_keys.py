@@ -57,6 +57,10 @@ class SealingKey:
         """Give up the cipher."""
         self.cipher = None
 
+    def reset_locks(self) -> None:
+        """Begin with a free lock; for a child process right after a fork."""
+        self._lock = threading.Lock()
+
     def reserve(self, sizes: Sequence[int]) -> tuple[ValueCipher | None, int]:
         """The cipher, and how many of these payloads, from the first on, it may seal now.
 
@@ -114,3 +118,6 @@ class OpeningKey:
         """Give up the cipher, also for the readers that still hold this object."""
         self.deadline = float("-inf")
         self.cipher = None
+
+    def reset_locks(self) -> None:
+        """Nothing: opening takes no lock."""

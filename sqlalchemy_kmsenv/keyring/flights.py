@@ -22,6 +22,10 @@ class Expiring(Protocol):
         """Give up the key material; whoever still holds the entry cannot use it."""
         ...
 
+    def reset_locks(self) -> None:
+        """Begin with free locks; for a child process right after a fork."""
+        ...
+
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V", bound=Expiring)
@@ -131,6 +135,8 @@ class FlightStore(Generic[K, V]):
         """Begin with free locks; for a child process right after a fork."""
         self._lock = threading.Lock()
         self._flights: dict[K, Future[V | None]] = {}
+        for entry in self._entries.values():
+            entry.reset_locks()
 
 
 def _reset_after_fork(store: FlightStore[K, V]) -> None:

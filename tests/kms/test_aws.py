@@ -36,6 +36,13 @@ PLAINTEXT = b"canary-of-the-plaintext-32-bytes"
 WRAPPED = b"canary-of-the-wrapped-key"
 
 
+def as_botocore_tells(material_id: str) -> str | None:
+    """The id, or None where the installed botocore is older than the members that carry it."""
+    model = boto3.Session().client("kms", region_name=REGION).meta.service_model
+    members = model.operation_model("GenerateDataKey").output_shape.members
+    return material_id if "KeyMaterialId" in members else None
+
+
 def b64(content: bytes) -> str:
     """As in the JSON of an answer."""
     return base64.b64encode(content).decode()
@@ -197,7 +204,7 @@ def test_generating_sends_key_context_and_grants(stub):
 
     made = stubbed(stub, "alias/x", grant_tokens=["t"]).generate_data_key(CONTEXT)
 
-    assert made.material_id == MATERIAL_ID
+    assert made.material_id == as_botocore_tells(MATERIAL_ID)
     assert stub.requests[0].body == {
         "KeyId": "alias/x",
         "KeySpec": "AES_256",
@@ -212,7 +219,8 @@ def test_rewrapping_pins_the_source_and_sends_both_contexts(stub):
 
     moved = stubbed(stub).rewrap(WRAPPED, CONTEXT, key_arn=OTHER_ARN, new_context={"a": "b"})
 
-    assert (moved.wrapped, moved.key_arn, moved.material_id) == (b"renewed", KEY_ARN, MATERIAL_ID)
+    assert (moved.wrapped, moved.key_arn) == (b"renewed", KEY_ARN)
+    assert moved.material_id == as_botocore_tells(MATERIAL_ID)
     assert stub.requests[0].body == {
         "CiphertextBlob": b64(WRAPPED),
         "SourceKeyId": OTHER_ARN,

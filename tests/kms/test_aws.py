@@ -39,8 +39,8 @@ WRAPPED = b"canary-of-the-wrapped-key"
 def as_botocore_tells(material_id: str) -> str | None:
     """The id, or None where the installed botocore is older than the members that carry it."""
     model = boto3.Session().client("kms", region_name=REGION).meta.service_model
-    members = model.operation_model("GenerateDataKey").output_shape.members
-    return material_id if "KeyMaterialId" in members else None
+    answer = model.operation_model("GenerateDataKey").output_shape
+    return material_id if answer is not None and "KeyMaterialId" in answer.members else None
 
 
 def b64(content: bytes) -> str:

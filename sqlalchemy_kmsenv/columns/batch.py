@@ -21,6 +21,7 @@ from sqlalchemy_kmsenv.columns.dml import (
 )
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealing import seal_values
+from sqlalchemy_kmsenv.columns.transactions import Options
 
 ADDED_PREFIX = "kmsenv_"
 """Begins the names of the parameters that this library adds to a statement."""
@@ -31,13 +32,17 @@ S = TypeVar("S", Insert, Update)
 class Batch(Generic[S]):
     """The statement and its parameter sets; ``rows`` are never changed, but copied at the end."""
 
-    def __init__(self, connection: Connection, statement: S, table: Table, rows: Rows) -> None:
+    def __init__(
+        self, connection: Connection, statement: S, table: Table, rows: Rows, options: Options
+    ) -> None:
         self.connection = connection
+        self.options = options
         self.statement: S = statement
         self.table = table
         self.rows: Rows = rows or [{}]
         self._inline = inline_values(statement, self.rows)
         self._changes: dict[str, Sequence[Any]] = {}
+        self._dropped: set[str] = set()
         self._parts: dict[str, list[bytes]] = {}
         self._sections: dict[tuple[str, ...], list[bytes]] = {}
 
@@ -92,6 +97,10 @@ class Batch(Generic[S]):
         """Give every row a parameter more, or in the place of its own."""
         self._changes[name] = values
 
+    def drop(self, name: str) -> None:
+        """Leave a parameter out of every row."""
+        self._dropped.add(name)
+
     def seal(self, binding: Binding, source: Source | None, values: Sequence[Any]) -> None:
         """Put envelopes in the place of the plaintext of one column.
 
@@ -106,6 +115,11 @@ class Batch(Generic[S]):
         """Write ``values`` where the statement had plaintext."""
         column = binding.column
         if isinstance(source, FromParameters):
+            if source.key in self._changes:
+                raise UnboundValueError(
+                    f"{described(column)} takes its value from the parameter {source.key!r}, and so"
+                    " does another column; give each encrypted column a parameter of its own"
+                )
             self.add(source.key, values)
         elif isinstance(source, FromStatement):
             self._replace_inline(column, values)
@@ -114,9 +128,13 @@ class Batch(Generic[S]):
 
     def result(self) -> tuple[S, list[Row]]:
         """The statement and the parameter sets to execute instead."""
-        if not self._changes:
+        if not self._changes and not self._dropped:
             return self.statement, list(self.rows)
-        copies = [dict(row) for row in self.rows]
+        dropped = self._dropped
+        if dropped:
+            copies = [{k: v for k, v in row.items() if k not in dropped} for row in self.rows]
+        else:
+            copies = [dict(row) for row in self.rows]
         for name, values in self._changes.items():
             for copy, value in zip(copies, values, strict=True):
                 copy[name] = value

@@ -225,12 +225,31 @@ def _bound_column(table: Table, name: str, where: str, role: str) -> BoundColumn
             f"{where}: {role} column {name!r} is nullable, and a value cannot be bound to NULL;"
             " declare it with nullable=False"
         )
+    _refuse_changing(column, where, role)
     if column.computed is not None:
         raise ConfigurationError(
             f"{where}: {role} column {name!r} is computed by the database, so its value is not"
             " known when a value is sealed; name a column that the application writes"
         )
     return _of_kind(column, f"{where}: {role} column {name!r}")
+
+
+def _refuse_changing(column: Column[Any], where: str, role: str) -> None:
+    """Refuse a column whose values change where no statement says so."""
+    described = f"{where}: {role} column {column.name!r}"
+    if column.onupdate is not None or column.server_onupdate is not None:
+        raise ConfigurationError(
+            f"{described} has onupdate, and each UPDATE would move the row away from its values;"
+            " name a column that stays"
+        )
+    for key in column.foreign_keys:
+        rule = (key.onupdate or getattr(key.constraint, "onupdate", None) or "").upper()
+        if rule not in ("", "NO ACTION", "RESTRICT"):
+            raise ConfigurationError(
+                f"{described} is a foreign key ON UPDATE {rule}: the database would change it, and"
+                " leave the values of the row behind. Use a key that never changes, or change it"
+                " through the ORM (passive_updates=False)"
+            )
 
 
 def _of_kind(column: Column[Any], described: str) -> BoundColumn:

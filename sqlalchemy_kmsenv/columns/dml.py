@@ -1,8 +1,8 @@
 """What an INSERT or UPDATE says of its values, read from the statement.
 
 The only module that reads private attributes of SQLAlchemy: ``_values``,
-``_multi_values``, ``_ordered_values``, ``_select_names`` and
-``_post_values_clause`` of ``Insert`` and ``Update``, seen on 2.0.36 and 2.1.9
+``_multi_values``, ``_ordered_values``, ``_select_names``, ``_prefixes``, ``_inline``
+and ``_post_values_clause`` of ``Insert`` and ``Update``, seen on 2.0.36 and 2.1.9
 (``tests/columns/test_dml.py`` holds them to it).
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, Insert, Table, Update
+from sqlalchemy import Alias, BindParameter, Column, Insert, Table, UniqueConstraint, Update
 from sqlalchemy.sql import ColumnElement, operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, Grouping, Null
 
@@ -37,6 +38,35 @@ class FromStatement:
 @dataclass(frozen=True, slots=True)
 class FromDatabase:
     """An SQL expression, whose value only the database knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """What an upsert does to a row that is there already."""
+
+    target: frozenset[str]
+    """The keys of the columns that the two rows agree in; empty where that is not known."""
+    sets: Mapping[str, Any]
+    """What it sets, by column key; empty for DO NOTHING."""
+    conditions: Sequence[Any] = ()
+    """What it asks of a row before it is updated, and of the index that decides."""
+
+    def sets_new(self, key: str) -> bool:
+        """Whether the column is set to what the new row would have had in it."""
+        value = self.sets[key]
+        source = getattr(value, "table", None)
+        return (
+            isinstance(source, Alias)
+            and source.name in ("excluded", "inserted", "new")
+            and value.key == key
+        )
+
+    def sets_null(self, key: str) -> bool:
+        """Whether the column is set to NULL."""
+        value = self.sets[key]
+        if isinstance(value, BindParameter):
+            return not value.required and value.effective_value is None
+        return value is None or isinstance(value, Null)
 
 
 Source = FromParameters | FromStatement | FromDatabase
@@ -66,14 +96,52 @@ def inline_values(statement: Insert | Update, rows: Rows) -> dict[str, InlineVal
     return {_column_key(key): InlineValue(key, _source(value, rows)) for key, value in pairs}
 
 
+def value_expressions(statement: Insert | Update) -> Iterator[tuple[str, Any]]:
+    """Every value that the statement carries, by column key; of ``values([...])`` too."""
+    pairs: list[tuple[Any, Any]] = list((statement._values or {}).items())
+    pairs += getattr(statement, "_ordered_values", None) or ()
+    for group in getattr(statement, "_multi_values", ()):
+        for row in group:
+            pairs += row.items() if isinstance(row, dict) else zip(repeat(""), row, strict=False)
+    for key, value in pairs:
+        yield _column_key(key), value
+
+
 def has_ordered_values(statement: Insert | Update) -> bool:
     """Whether SQLAlchemy 2.0 keeps the values as a list, which cannot be replaced in part."""
     return bool(getattr(statement, "_ordered_values", None))
 
 
-def has_many_inline_rows(statement: Insert | Update) -> bool:
-    """Whether several rows were given with ``.values([...])``."""
-    return bool(statement._multi_values)
+def inline_rows(statement: Insert, table: Table) -> list[dict[str, Any]]:
+    """The rows of ``.values([...])`` by column key; an SQL expression stands as FromDatabase."""
+    return [
+        {_column_key(key): _inline_value(value) for key, value in row.items()}
+        for row in _multi_rows(statement, table)
+    ]
+
+
+def with_inline_rows(
+    statement: Insert, table: Table, changes: Mapping[str, Sequence[Any]]
+) -> Insert:
+    """The statement with other values for some columns, one a row, in its ``.values([...])``."""
+    rows = []
+    for index, row in enumerate(_multi_rows(statement, table)):
+        kept = {key: value for key, value in row.items() if _column_key(key) not in changes}
+        changed = {table.columns[key]: values[index] for key, values in changes.items()}
+        rows.append({**kept, **changed})
+    copy = statement._generate()
+    copy._multi_values = (rows,)
+    return copy
+
+
+def has_prefixes(statement: Insert) -> bool:
+    """Whether the INSERT says more of itself, such as IGNORE or OR REPLACE."""
+    return bool(statement._prefixes)
+
+
+def is_inline(statement: Insert) -> bool:
+    """Whether ``inline()`` keeps SQLAlchemy from fetching the key."""
+    return bool(statement._inline)
 
 
 def select_names(statement: Insert) -> Sequence[str]:
@@ -81,16 +149,66 @@ def select_names(statement: Insert) -> Sequence[str]:
     return statement._select_names or ()
 
 
-def conflict_columns(statement: Insert) -> set[str] | None:
-    """The keys of the columns that ``ON CONFLICT`` or ``ON DUPLICATE KEY`` sets; None for none."""
-    clause = statement._post_values_clause
+def conflicts(statement: Insert) -> list[Conflict]:
+    """What ``ON CONFLICT`` or ``ON DUPLICATE KEY UPDATE`` does to the rows that are there."""
+    clause: Any = statement._post_values_clause
     if clause is None:
-        return None
-    sets: Any = getattr(clause, "update_values_to_set", None) or getattr(clause, "update", None)
+        return []
+    table = table_of(statement)
+    clauses = list(clause.clauses) if hasattr(clause, "clauses") else [clause]
+    return [_conflict(each, table) for each in clauses]
+
+
+def _conflict(clause: Any, table: Table | None) -> Conflict:
+    sets: Any = getattr(clause, "update_values_to_set", None)
     if sets is None:
-        return set()
-    pairs = sets.items() if isinstance(sets, Mapping) else sets
-    return {_column_key(key) for key, _ in pairs}
+        sets = getattr(clause, "update", None) or {}
+    elements = getattr(clause, "inferred_target_elements", None)
+    if elements is not None:
+        target = frozenset(_target_key(table, element) for element in elements)
+    elif table is None:
+        target = frozenset()
+    elif hasattr(clause, "constraint_target"):
+        target = _constraint_columns(table, clause.constraint_target)
+    else:
+        target = _only_unique_key(table)
+    # A list of pairs on SQLAlchemy 2.0.
+    conditions = [
+        getattr(clause, name, None)
+        for name in ("update_whereclause", "inferred_target_whereclause")
+    ]
+    return Conflict(
+        target,
+        {_column_key(key): value for key, value in dict(sets).items()},
+        [condition for condition in conditions if condition is not None],
+    )
+
+
+def _target_key(table: Table | None, element: Any) -> str:
+    if not isinstance(element, str):
+        return str(getattr(element, "key", element))
+    # A string is the name in the database, not the key in the MetaData.
+    named = () if table is None else table.columns
+    return next((str(each.key) for each in named if each.name == element), element)
+
+
+def _constraint_columns(table: Table, name: Any) -> frozenset[str]:
+    names = {name, str(name)}
+    primary = table.primary_key
+    if name is primary or primary.name in names or f"{table.name}_pkey" in names:
+        return frozenset(each.key for each in primary.columns)
+    for constraint in table.constraints:
+        if isinstance(constraint, UniqueConstraint) and constraint.name in names:
+            return frozenset(each.key for each in constraint.columns)
+    return frozenset()
+
+
+def _only_unique_key(table: Table) -> frozenset[str]:
+    """The primary key, where no other key could be the one that MySQL finds a duplicate of."""
+    others = any(isinstance(each, UniqueConstraint) for each in table.constraints)
+    if others or any(index.unique for index in table.indexes):
+        return frozenset()
+    return frozenset(each.key for each in table.primary_key.columns)
 
 
 def where_values(statement: Update, table: Table, rows: Rows) -> dict[str, Source]:
@@ -136,6 +254,19 @@ def _key_in(table: Table, column: Any) -> str | None:
         if hash(own) == hash(column):
             return str(own.key)
     return None
+
+
+def _multi_rows(statement: Insert, table: Table) -> list[dict[Any, Any]]:
+    rows = [row for group in statement._multi_values for row in group]
+    return [
+        row if isinstance(row, dict) else dict(zip(table.columns, row, strict=False))
+        for row in rows
+    ]
+
+
+def _inline_value(value: Any) -> Any:
+    source = _source(value, ())
+    return source.value if isinstance(source, FromStatement) else source
 
 
 def _column_key(key: Any) -> str:

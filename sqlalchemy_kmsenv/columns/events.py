@@ -8,14 +8,16 @@ from sqlalchemy import Column, Connection, Insert, Table, Update, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper
 
-from sqlalchemy_kmsenv.columns import handover
+from sqlalchemy_kmsenv.columns import flushing, handover, ledger, moving, places
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings
 from sqlalchemy_kmsenv.columns.binding import IncompleteTableError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
+from sqlalchemy_kmsenv.columns.late_sealing import after_insert
 from sqlalchemy_kmsenv.columns.plan import encrypted_columns, refuse_shared_names
 from sqlalchemy_kmsenv.columns.row_logging import mute, unmute
+from sqlalchemy_kmsenv.columns.transactions import Options
 from sqlalchemy_kmsenv.columns.updating import seal_update
 
 
@@ -26,9 +28,14 @@ def listen() -> None:
     event.listen(Table, "before_create", _check_table)
     event.listen(Mapper, "after_mapper_constructed", _check_mapped_tables)
     event.listen(Engine, "before_execute", _seal_statement, retval=True)
+    event.listen(Engine, "after_execute", _after_statement)
+    event.listen(Engine, "before_cursor_execute", places.before_cursor_execute)
     event.listen(Engine, "after_cursor_execute", mute)
     event.listen(Engine, "after_execute", unmute)
+    moving.listen()
     handover.listen()
+    ledger.listen()
+    flushing.listen()
 
 
 def _adopt_column(column: Column[Any], _: Any) -> None:
@@ -61,7 +68,7 @@ def _seal_statement(
     statement: Any,
     many: Rows,
     single: Any,
-    _: Any,
+    options: Options,
 ) -> tuple[Any, Any, Any]:
     if not isinstance(statement, (Insert, Update)):
         return statement, many, single
@@ -72,9 +79,20 @@ def _seal_statement(
     rows: Rows = many or ([single] if single else [])
     sealed: Insert | Update
     if isinstance(statement, Insert):
-        sealed, sealed_rows = seal_insert(connection, statement, table, bindings, rows)
+        sealed, sealed_rows = seal_insert(
+            connection, statement, table, bindings, rows, options=options
+        )
     else:
-        sealed, sealed_rows = seal_update(connection, statement, table, bindings, rows)
+        sealed, sealed_rows = seal_update(
+            connection, statement, table, bindings, rows, options=options
+        )
     if many:
         return sealed, sealed_rows, {}
     return sealed, [], sealed_rows[0] if sealed_rows else {}
+
+
+def _after_statement(
+    connection: Connection, statement: Any, _: Any, __: Any, ___: Any, result: Any
+) -> None:
+    if isinstance(statement, Insert):
+        after_insert(connection, result)

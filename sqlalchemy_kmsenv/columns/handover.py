@@ -59,7 +59,7 @@ def _before_update(mapper: Mapper[Any], connection: Connection, target: Any) -> 
         if not wanted:
             continue
         state: InstanceState[Any] = inspect(target)
-        key = _stored_key(mapper, state, table)
+        key = stored_key(mapper, state, table)
         if key is not None:
             handover: _Handover = connection.info.setdefault(_INFO_KEY, {})
             handover[table.key, key] = _stored_values(mapper, state, wanted)
@@ -87,9 +87,17 @@ def _wanted(table: Table) -> list[Column[Any]]:
     return list(wanted.values())
 
 
-def _stored_key(mapper: Mapper[Any], state: InstanceState[Any], table: Table) -> Key | None:
+def stored_key(mapper: Mapper[Any], state: InstanceState[Any], table: Table) -> Key | None:
+    """The primary key that an object has in a table, as far as the object tells."""
     columns = list(table.primary_key.columns)
     values = _stored_values(mapper, state, columns)
+    if state.identity is not None:
+        # Known also while the attributes are expired.
+        values |= {
+            str(column.key): part
+            for column, part in zip(mapper.primary_key, state.identity, strict=True)
+            if column.table is table
+        }
     if any(column.key not in values for column in columns):
         return None
     return tuple(values[column.key] for column in columns)

@@ -98,10 +98,13 @@ class InnerValues:
     def _encode(self, values: Sequence[Any]) -> Encoded:
         kinds = set(map(type, values))
         if len(kinds) == 1:
-            codec = self._codec(kinds.pop())
-            return Encoded(self._marked(codec), None, self._padded(list(map(codec.encode, values))))
+            codec = self._codec(next(iter(kinds)))
+            payloads = list(map(codec.encode, values))
+            self._check_subclasses(values, [codec] * len(values), payloads)
+            return Encoded(self._marked(codec), None, self._padded(payloads))
         codecs_used = [self._codec(type(value)) for value in values]
         payloads = [codec.encode(value) for codec, value in zip(codecs_used, values, strict=True)]
+        self._check_subclasses(values, codecs_used, payloads)
         return Encoded(None, [self._marked(codec) for codec in codecs_used], self._padded(payloads))
 
     def _codec(self, given: type) -> Codec:
@@ -114,6 +117,16 @@ class InnerValues:
             if base in self.codec_of and not _changes_meaning(given, base):
                 return self.codec_of[base]
         raise _NotAcceptedError(given)
+
+    def _check_subclasses(
+        self, values: Sequence[Any], used: Sequence[Codec], payloads: Sequence[bytes]
+    ) -> None:
+        """Refuse a value of a subclass that would come back as another, such as pandas.NaT."""
+        if not self.codec_of or not set(map(type, values)) - self.codec_of.keys():
+            return
+        for value, codec, payload in zip(values, used, payloads, strict=True):
+            if type(value) not in self.codec_of and codec.decode(payload) != value:
+                raise _NotAcceptedError(type(value))
 
     def _marked(self, codec: Codec) -> int:
         return codec.value_type | (PADDED if self.pad_to else 0)
@@ -209,7 +222,7 @@ def _chain(first: Convert | None, second: Convert | None) -> Convert | None:
 def _enum_names(inner: types.Enum) -> tuple[Convert, Convert | None]:
     names = frozenset(inner.enums)
     if inner.enum_class is None:
-        return lambda value, _: _known_name(value, names), None
+        return lambda value, _: _known_name(value, names), lambda name, _: _known_name(name, names)
     members = list(inner.enum_class)
     if len(members) != len(inner.enums):
         members = list(inner.enum_class.__members__.values())
@@ -225,7 +238,8 @@ def _enum_names(inner: types.Enum) -> tuple[Convert, Convert | None]:
 def _known_name(value: Any, names: frozenset[str]) -> Any:
     if value not in names:
         raise _NotAcceptedError(type(value))
-    return str(value)
+    # Not str(value): a member of a str-mixed Enum calls itself by another name.
+    return str.__str__(value)
 
 
 def _json_null(value: Any, _: Dialect) -> Any:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Insert, Table
+from sqlalchemy import Column, Connection, Insert, Table
 
-from sqlalchemy_kmsenv.columns.batch import Batch, all_null, described
+from sqlalchemy_kmsenv.columns.batch import all_null, described
 from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
 from sqlalchemy_kmsenv.columns.client_defaults import evaluate, insert_default
-from sqlalchemy_kmsenv.columns.dml import (
-    Row,
-    Rows,
-    conflict_columns,
-    has_many_inline_rows,
-    select_names,
-)
+from sqlalchemy_kmsenv.columns.dml import Row, Rows, Source, select_names
+from sqlalchemy_kmsenv.columns.generated_keys import take_ahead
+from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
+from sqlalchemy_kmsenv.columns.late_sealing import EMPTY
+from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.sealing import encode_values
+from sqlalchemy_kmsenv.columns.transactions import Options, open_savepoints
+from sqlalchemy_kmsenv.columns.upserts import refuse_conflicts
 
 
 def seal_insert(
@@ -25,85 +27,150 @@ def seal_insert(
     table: Table,
     bindings: Mapping[str, Binding],
     rows: Rows,
+    *,
+    options: Options,
 ) -> tuple[Insert, list[Row]]:
     """The INSERT with envelopes in the place of plaintext.
 
     Raises:
         UnboundValueError: a shape of statement that names no row.
     """
-    _refuse_shapes(statement, table, bindings)
-    if select_names(statement):
-        return statement, list(rows)
-    batch = Batch(connection, statement, table, rows)
-    for binding in bindings.values():
-        source = batch.source(binding.column)
-        default = insert_default(binding.column)
-        if source is not None:
-            values = batch.values(binding.column, source)
-        elif default is not None:
-            values = evaluate(default, connection, batch.rows)
-        else:
-            continue
-        if all_null(values):
-            continue
-        for bound in binding.bound_columns:
-            _keep(batch, bound, binding)
-        batch.seal(binding, source, values)
-    return batch.result()
-
-
-def _keep(batch: Batch[Insert], bound: BoundColumn, binding: Binding) -> None:
-    if batch.keeps(bound):
-        return
-    column = bound.column
-    source = batch.source(column)
-    if source is not None:
-        values = batch.values(column, source)
-    else:
-        default = insert_default(column)
-        if default is None:
-            raise UnboundValueError(_not_known(bound, binding))
-        values = evaluate(default, batch.connection, batch.rows)
-        batch.add(column.key, values)
-    if None in values:
-        raise UnboundValueError(_not_known(bound, binding))
-    batch.keep(bound, values)
-
-
-def _not_known(bound: BoundColumn, binding: Binding) -> str:
-    name = described(bound.column)
-    return (
-        f"{described(binding.column)} is bound to {name}, which this INSERT does not give (the"
-        " server would generate it). Give it a client-side default, such as default=uuid.uuid4 on a"
-        f" Uuid key, or pass {bound.column.key} with each row"
-    )
-
-
-def _refuse_shapes(statement: Insert, table: Table, bindings: Mapping[str, Binding]) -> None:
     copied = bindings.keys() & set(select_names(statement))
     if copied:
         raise UnboundValueError(
             f"INSERT ... SELECT into {_names(table, copied)} would copy values to rows they are"
             " not sealed for; read them, and insert them with a list of parameters"
         )
-    if has_many_inline_rows(statement):
+    if select_names(statement):
+        return statement, list(rows)
+    batch = InsertBatch(connection, statement, table, rows, options)
+    writes = list(_writes(batch, bindings))
+    unknown = _unknown(batch, [binding for binding, _, _ in writes])
+    for key, bound in list(unknown.items()):
+        taken = take_ahead(connection, bound.column, len(batch.rows), options)
+        if taken is not None:
+            batch.add(key, taken)
+            batch.keep(bound, taken)
+            del unknown[key]
+    refuse_conflicts(batch, bindings)
+    late = []
+    for binding, source, values in writes:
+        if any(bound.column.key in unknown for bound in binding.bound_columns):
+            late.append((binding, source, values))
+        else:
+            batch.seal(binding, source, values)
+    if late:
+        _leave_for_later(batch, late, unknown)
+    return batch.result()
+
+
+_Write = tuple[Binding, Source | None, Sequence[Any]]
+
+
+def _writes(batch: InsertBatch, bindings: Mapping[str, Binding]) -> Iterator[_Write]:
+    """The encrypted columns that get more than NULL, each with where its values come from."""
+    for binding in bindings.values():
+        source = batch.source(binding.column)
+        default = insert_default(binding.column)
+        if source is not None:
+            values = batch.values(binding.column, source)
+        elif default is not None:
+            values = evaluate(default, batch.connection, batch.rows)
+        else:
+            continue
+        if not all_null(values):
+            yield binding, source, values
+
+
+def _unknown(batch: InsertBatch, bindings: Sequence[Binding]) -> dict[str, BoundColumn]:
+    """The bound columns whose values only the database will know; it keeps all others.
+
+    Raises:
+        UnboundValueError: one that nobody gives, or that some rows give and others do not.
+    """
+    unknown: dict[str, BoundColumn] = {}
+    for binding in bindings:
+        for bound in binding.bound_columns:
+            if batch.keeps(bound) or bound.column.key in unknown:
+                continue
+            values = _given(batch, bound.column)
+            if values is not None and None not in values:
+                _refuse_zero(batch, bound, values)
+                batch.keep(bound, values)
+            elif _server_makes(bound.column) and (values is None or all_null(values)):
+                unknown[bound.column.key] = bound
+                if values is not None and bound.column.key in batch.rows[0]:
+                    batch.drop(bound.column.key)
+            else:
+                raise UnboundValueError(_not_known(bound, binding))
+    return unknown
+
+
+def _given(batch: InsertBatch, column: Column[Any]) -> Sequence[Any] | None:
+    source = batch.source(column)
+    if source is not None:
+        return batch.values(column, source)
+    default = insert_default(column)
+    if default is None:
+        return None
+    values = evaluate(default, batch.connection, batch.rows)
+    batch.add(column.key, values)
+    return values
+
+
+def _refuse_zero(batch: InsertBatch, bound: BoundColumn, values: Sequence[Any]) -> None:
+    column = bound.column
+    generated = column is column.table.autoincrement_column
+    if generated and batch.connection.dialect.name in ("mysql", "mariadb") and 0 in values:
         raise UnboundValueError(
-            f"insert({table.name}).values([...]) with encrypted columns is not supported; execute"
-            f" insert({table.name}) with the list as its parameters"
+            f"{described(column)} is given as 0, for which MySQL and MariaDB generate another key;"
+            " leave it out, or declare the column with autoincrement=False"
         )
-    conflict = conflict_columns(statement)
-    if conflict is None:
-        return
-    touched = conflict & (
-        bindings.keys()
-        | {bound.column.key for binding in bindings.values() for bound in binding.bound_columns}
+
+
+def _server_makes(column: Column[Any]) -> bool:
+    return (
+        column is column.table.autoincrement_column
+        or column.server_default is not None
+        or (column.default is not None and insert_default(column) is None)
     )
-    if touched:
+
+
+def _leave_for_later(
+    batch: InsertBatch, writes: Sequence[_Write], unknown: Mapping[str, BoundColumn]
+) -> None:
+    """Insert empty cells, and have them sealed once the database has said the keys."""
+    names = ", ".join(described(bound.column) for bound in unknown.values())
+    refused = batch.why_keys_stay_unknown()
+    if refused is not None:
+        binding = writes[0][0]
         raise UnboundValueError(
-            f"ON CONFLICT or ON DUPLICATE KEY that sets {_names(table, touched)} may keep a row"
-            " that the value is not sealed for; insert with ON CONFLICT DO NOTHING, then update by"
-            " primary key"
+            f"{described(binding.column)} is bound to {names}, which the database makes, and"
+            f" {refused}"
         )
+    columns = []
+    for binding, source, values in writes:
+        columns.append(encode_values(binding, values, batch.connection.dialect))
+        batch.put(binding, source, [None if value is None else EMPTY for value in values])
+    batch.return_keys()
+    rows = LateRows(
+        batch.table,
+        len(batch.rows),
+        columns,
+        batch.known_parts(),
+        batch.options,
+        savepoints=open_savepoints(batch.connection),
+    )
+    ledger_of(batch.connection).expect(rows)
+
+
+def _not_known(bound: BoundColumn, binding: Binding) -> str:
+    key = bound.column.key
+    return (
+        f"{described(binding.column)} is bound to {described(bound.column)}, which this INSERT does"
+        f" not give with every row. Pass {key} with each, or give the column a default, such as"
+        " default=uuid.uuid4 on a Uuid key"
+    )
 
 
 def _names(table: Table, keys: set[str]) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy_kmsenv.aead import LARGE_VALUE_BYTES, NONCE_BYTES, Authenticatio
 from sqlalchemy_kmsenv.cell import PART_END, associated_prefix
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.envelope import MAGIC, InlineReference, parse_header
 from sqlalchemy_kmsenv.errors import ConfigurationError, EnvelopeError, WrongCellError
 from sqlalchemy_kmsenv.keyring.data_keys import OpeningKey
@@ -39,6 +40,7 @@ def cell_opener(binding: Binding, dialect: Dialect) -> Callable[[Any], Any]:
         WrongCellError: altered, or moved from another cell.
         KeyServiceError: the data key could not be unwrapped.
         ConfigurationError: no keyring is attached, or it lacks the KMS key.
+        UnboundValueError: the cell was read without the row that it stands in.
     """
     reader = _Reader(binding, dialect)
     if binding.shares_data_keys:
@@ -135,6 +137,12 @@ class _Reader:
     def way(self, packed: bytes, at: int) -> _Way:
         """Parse the header at index ``at`` and get its data key."""
         binding = self.binding
+        if at == 0 and binding.bound_columns:
+            column = binding.column
+            raise UnboundValueError(
+                f"{column.table.name}.{column.name} was read through text(), or another statement"
+                " that does not say which row it is in; select the column itself"
+            )
         section = self._section(packed, at)
         cell = binding.cell(section)
         try:

@@ -145,12 +145,14 @@ def _never_null_by_mistake(packed: str, stored: str, empty: str) -> str:
     return f"coalesce({packed}, CASE WHEN {stored} IS NOT NULL THEN {empty} END)"
 
 
+# SQLite keeps whatever it is given in a column of any type. What is no key of its kind makes
+# the packed cell NULL, which is an error; the bytes of an envelope must not pass for one.
 _SQLITE = {
-    INT_PART: "{0}",
+    INT_PART: "CASE typeof({0}) WHEN 'integer' THEN {0} END",
     STR_PART: "lower(hex({0}))",
-    UUID_PART: "lower(replace({0}, '-', ''))",
+    UUID_PART: "CASE WHEN length({0}) = 32 AND {0} NOT GLOB '*[^0-9a-f]*' THEN {0} END",
     BYTES_PART: "lower(hex({0}))",
-    DATE_PART: "{0}",
+    DATE_PART: "CASE WHEN {0} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' THEN {0} END",
 }
 _POSTGRESQL = {
     INT_PART: "CAST({0} AS TEXT)",
@@ -162,7 +164,7 @@ _POSTGRESQL = {
 _MYSQL = {
     INT_PART: "{0}",
     STR_PART: "lower(hex(convert({0} using utf8mb4)))",
-    UUID_PART: "lower(replace(cast({0} as char), '-', ''))",
+    UUID_PART: "replace(cast({0} as char), '-', '')",
     BYTES_PART: "lower(hex({0}))",
     DATE_PART: "cast({0} as char)",
 }

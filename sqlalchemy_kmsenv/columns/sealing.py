@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.engine import Dialect
@@ -17,46 +18,67 @@ from sqlalchemy_kmsenv.keyring import Keyring
 Stored = bytes | bytearray
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedValues:
+    """Values of one column, one a row, checked and encoded; what is missing is their rows."""
+
+    binding: Binding
+    count: int
+    present: Sequence[int] | None
+    """The places of the values that are not None; None where all are."""
+    encoded: Encoded
+
+    def seal(self, sections: Sequence[bytes]) -> list[Sealed | None]:
+        """One envelope a value for the row whose section stands at the same place; None stays None.
+
+        One look-up of the data key and one draw of nonces for all that share them.
+
+        Raises:
+            KeyServiceError: no data key could be had.
+        """
+        present = self.present
+        if present is None:
+            return list(map(Sealed, _seal_all(self.binding, self.encoded, sections)))
+        result: list[Sealed | None] = [None] * self.count
+        if present:
+            stored = _seal_all(self.binding, self.encoded, [sections[index] for index in present])
+            for index, envelope in zip(present, stored, strict=True):
+                result[index] = Sealed(envelope)
+        return result
+
+
+def encode_values(binding: Binding, values: Sequence[Any], dialect: Dialect) -> EncodedValues:
+    """Check and encode values of one column.
+
+    Raises:
+        InvalidValueError: a value is not one that the column holds.
+    """
+    present: Sequence[int] | None = None
+    given = values
+    if type(None) in set(map(type, values)):
+        present = [index for index, value in enumerate(values) if value is not None]
+        given = [values[index] for index in present]
+    encoded = binding.values.encode_many(given, dialect)
+    return EncodedValues(binding, len(values), present, encoded)
+
+
 def seal_values(
     binding: Binding, values: Sequence[Any], sections: Sequence[bytes], dialect: Dialect
 ) -> list[Sealed | None]:
-    """One envelope a value for the row whose section stands at the same place; None stays None.
-
-    One look-up of the data key and one draw of nonces for all that share them.
+    """Encode and seal at once.
 
     Raises:
         InvalidValueError: a value is not one that the column holds.
         KeyServiceError: no data key could be had; nothing was sealed.
     """
+    return encode_values(binding, values, dialect).seal(sections)
+
+
+def _seal_all(binding: Binding, encoded: Encoded, sections: Sequence[bytes]) -> list[Stored]:
     keyring = keyring_of(binding)
-    if type(None) not in set(map(type, values)):
-        return list(map(Sealed, _seal_all(binding, keyring, values, sections, dialect)))
-    present = [index for index, value in enumerate(values) if value is not None]
-    result: list[Sealed | None] = [None] * len(values)
-    if present:
-        stored = _seal_all(
-            binding,
-            keyring,
-            [values[index] for index in present],
-            [sections[index] for index in present],
-            dialect,
-        )
-        for index, envelope in zip(present, stored, strict=True):
-            result[index] = Sealed(envelope)
-    return result
-
-
-def _seal_all(
-    binding: Binding,
-    keyring: Keyring,
-    values: Sequence[Any],
-    sections: Sequence[bytes],
-    dialect: Dialect,
-) -> list[Stored]:
-    encoded = binding.values.encode_many(values, dialect)
     if encoded.value_type is not None and binding.shares_data_keys:
         return _seal_group(binding, keyring, encoded.value_type, sections, encoded.payloads)
-    stored: list[Stored] = [b""] * len(values)
+    stored: list[Stored] = [b""] * len(sections)
     for value_type, indexes in _groups(binding, encoded, sections):
         group = _seal_group(
             binding,

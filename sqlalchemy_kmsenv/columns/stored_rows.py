@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy_kmsenv.cell import STR_PART
 from sqlalchemy_kmsenv.columns.binding import BoundColumn
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.transactions import Options, schema_map
 
 Key = tuple[Any, ...]
 
@@ -36,16 +37,20 @@ def read_stored(
     key_columns: Sequence[Column[Any]],
     keys: Sequence[Key],
     wanted: Sequence[Column[Any]],
+    options: Options,
 ) -> list[Key | None]:
     """The wanted columns of the row of each key, None where there is no such row.
 
     One query for up to 500 rows, which locks them where the database can; one
     more for each row whose key is stored in another spelling than was given.
 
+    ``options`` are those of the statement that needs to know.
+
     Raises:
         UnboundValueError: a key names rows that differ in the wanted columns.
     """
     query = select(*key_columns, *wanted).with_for_update(of=key_columns[0].table)
+    query = query.execution_options(**schema_map(options))
     found: dict[Key, Key] = {}
     for chunk in _chunks(keys):
         for row in connection.execute(query.where(_any_of(key_columns, chunk))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, Table, Update, bindparam, literal
+from sqlalchemy import Column, Connection, Integer, String, Table, Update, bindparam, literal
 
 from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX, Batch, all_null, described
 from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
@@ -19,7 +19,9 @@ from sqlalchemy_kmsenv.columns.dml import (
 )
 from sqlalchemy_kmsenv.columns.handover import handed_over
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.spelling import StoredText, spelled
 from sqlalchemy_kmsenv.columns.stored_rows import compares_exactly, read_stored
+from sqlalchemy_kmsenv.columns.transactions import Options, counts_rows
 
 
 def seal_update(
@@ -28,6 +30,8 @@ def seal_update(
     table: Table,
     bindings: Mapping[str, Binding],
     rows: Rows,
+    *,
+    options: Options,
 ) -> tuple[Update, list[Row]]:
     """The UPDATE with envelopes in the place of plaintext.
 
@@ -35,7 +39,7 @@ def seal_update(
         UnboundValueError: its WHERE names no single row, or it moves a row away
             from values that it does not seal again.
     """
-    batch = Batch(connection, statement, table, rows)
+    batch = Batch(connection, statement, table, rows, options)
     written = batch.written_keys()
     _refuse_left_behind(bindings, written, _with_onupdate(bindings))
     update = _Update(batch, written)
@@ -99,9 +103,14 @@ class _Update:
         batch = self._batch
         for key, (bound, values) in self._guards.items():
             name = f"{ADDED_PREFIX}was_{key}"
-            parameter = bindparam(name, type_=bound.column.type)
-            batch.statement = batch.statement.where(bound.column == parameter)
-            batch.add(name, values)
+            if self._compares_exactly(bound):
+                parameter = bindparam(name, type_=bound.column.type)
+                batch.statement = batch.statement.where(bound.column == parameter)
+                batch.add(name, values)
+            else:
+                parameter = bindparam(name, type_=String())
+                batch.statement = batch.statement.where(StoredText(bound.column) == parameter)
+                batch.add(name, list(map(spelled, values)))
         if self._absent:
             name = f"{ADDED_PREFIX}is_there"
             parameter = bindparam(name, type_=Integer())
@@ -118,6 +127,9 @@ class _Update:
         # What is SET is stored as it is given; what WHERE compares may be another spelling.
         if bound.column.key in self._written:
             return True
+        return self._compares_exactly(bound)
+
+    def _compares_exactly(self, bound: BoundColumn) -> bool:
         return compares_exactly(bound, self._batch.connection.dialect.name)
 
     def _find_elsewhere(self, binding: Binding, missing: Sequence[BoundColumn]) -> None:
@@ -125,9 +137,12 @@ class _Update:
         key_columns = self._key_columns(binding, missing)
         keys = list(zip(*map(self._named, key_columns), strict=True))
         wanted = [bound.column for bound in missing]
-        found = handed_over(batch.connection, key_columns, keys, wanted)
+        found = None
+        if counts_rows(batch.connection.dialect, len(keys)):
+            # Should an object be out of date, the guard hits no row and the flush says so.
+            found = handed_over(batch.connection, key_columns, keys, wanted)
         if found is None:
-            found = read_stored(batch.connection, key_columns, keys, wanted)
+            found = read_stored(batch.connection, key_columns, keys, wanted, batch.options)
         self._absent.update(i for i, row in enumerate(found) if row is None)
         present = next((row for row in found if row is not None), None)
         if present is None:
@@ -136,7 +151,7 @@ class _Update:
             # Rows that are not there borrow values: nothing is sealed for them.
             values = [(present if row is None else row)[position] for row in found]
             batch.keep(bound, values)
-            if bound.column not in set(key_columns):
+            if bound.column not in set(key_columns) or not self._compares_exactly(bound):
                 self._guards[bound.column.key] = (bound, values)
 
     def _key_columns(self, binding: Binding, missing: Sequence[BoundColumn]) -> list[Column[Any]]:

@@ -1,0 +1,62 @@
+"""Keys that PostgreSQL generates, taken ahead of the INSERT that uses them.
+
+One round trip for a whole batch, so that every row's identity is known before
+it is sealed and the INSERT stays what it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, Connection, Sequence, func, select, text
+
+from sqlalchemy_kmsenv.columns.transactions import Options, schema_map, schema_of
+
+# No row at all where the column owns no sequence, GENERATED ALWAYS would refuse the value,
+# or this role may not use the sequence (an identity column's INSERT needs no right to it).
+_OWNED_SEQUENCE = text(
+    """
+    SELECT nextval(own.sequence)
+      FROM (SELECT CAST(pg_get_serial_sequence(:table_name, :column_name) AS regclass) AS sequence
+              FROM pg_catalog.pg_attribute
+             WHERE attrelid = to_regclass(:table_name) AND attname = :column_name
+               AND attidentity <> 'a') AS own,
+           generate_series(1, :how_many)
+     WHERE own.sequence IS NOT NULL AND has_sequence_privilege(own.sequence, 'USAGE, UPDATE')
+    """
+)
+
+
+def take_ahead(
+    connection: Connection, column: Column[Any], how_many: int, options: Options
+) -> list[int] | None:
+    """So many values of the sequence behind ``column``; None where that is not possible.
+
+    A value that is never used leaves a gap, as a rolled-back INSERT does.
+    """
+    if connection.dialect.name != "postgresql":
+        return None
+    default = column.default
+    if isinstance(default, Sequence) and not default.optional:
+        rows = func.generate_series(1, how_many).table_valued("n")
+        query = select(default.next_value()).select_from(rows)
+        taken = connection.execute(query, execution_options=schema_map(options))
+        return list(taken.scalars())
+    if not _is_generated(column):
+        return None
+    table = column.table
+    quote = connection.dialect.identifier_preparer.quote
+    schema = schema_of(table, options)
+    name = quote(table.name) if schema is None else f"{quote(schema)}.{quote(table.name)}"
+    values = connection.execute(
+        _OWNED_SEQUENCE,
+        {"table_name": name, "column_name": column.name, "how_many": how_many},
+    )
+    return list(values.scalars()) or None
+
+
+def _is_generated(column: Column[Any]) -> bool:
+    """Whether the model says SERIAL, or IDENTITY BY DEFAULT."""
+    if column.identity is not None:
+        return not column.identity.always
+    return column is column.table.autoincrement_column and column.server_default is None

@@ -1,0 +1,108 @@
+"""One execution of an INSERT, rows of ``values([...])`` included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Column, Connection, Insert, Table
+
+from sqlalchemy_kmsenv.columns.batch import Batch, described
+from sqlalchemy_kmsenv.columns.dml import (
+    FromDatabase,
+    Row,
+    Rows,
+    Source,
+    conflicts,
+    has_prefixes,
+    inline_rows,
+    is_inline,
+    with_inline_rows,
+)
+from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.transactions import Options, commits_by_itself
+
+
+class InsertBatch(Batch[Insert]):
+    """The rows of ``values([...])`` take the place of parameter sets, and go back there."""
+
+    def __init__(
+        self, connection: Connection, statement: Insert, table: Table, rows: Rows, options: Options
+    ) -> None:
+        self._inline_rows = inline_rows(statement, table)
+        if self._inline_rows and rows:
+            raise UnboundValueError(
+                f"insert({table.name}).values([...]) is executed with parameters as well; give the"
+                " rows in one place"
+            )
+        super().__init__(connection, statement, table, self._inline_rows or rows, options)
+
+    def values(self, column: Column[Any], source: Source) -> list[Any]:
+        """One value a row.
+
+        Raises:
+            UnboundValueError: the database computes one, or a row lacks it.
+        """
+        values = super().values(column, source)
+        if self._inline_rows and any(isinstance(value, FromDatabase) for value in values):
+            raise UnboundValueError(
+                f"{described(column)} is set to an SQL expression in values([...]), whose value is"
+                " only known to the database; give a Python value"
+            )
+        return values
+
+    def known_parts(self) -> dict[str, list[bytes]]:
+        """The parts that are known so far, by column key."""
+        return dict(self._parts)
+
+    def return_keys(self) -> None:
+        """Let the INSERT of many rows return their primary keys, in the order of the rows."""
+        if len(self.rows) > 1:
+            keys = self.table.primary_key.columns
+            self.statement = self.statement.return_defaults(*keys, sort_by_parameter_order=True)
+
+    def why_keys_stay_unknown(self) -> str | None:
+        """Why the database cannot be asked which rows this INSERT made, and what to do."""
+        return next(self._obstacles(), None)
+
+    def _obstacles(self) -> Iterator[str]:
+        statement, dialect = self.statement, self.connection.dialect
+        if not self.table.primary_key.columns:
+            yield "the table has no primary key to ask for; give it with each row"
+        if commits_by_itself(self.connection):
+            yield (
+                "this connection commits each statement by itself, so that a row could stay"
+                " without its value; begin a transaction, or give the key with each row"
+            )
+        if statement.returning_column_descriptions:
+            yield (
+                "returning() leaves no place to ask for it; leave it out (the result's"
+                " inserted_primary_key_rows holds the keys), add the objects to a session, or give"
+                " the key with each row"
+            )
+        if conflicts(statement) or has_prefixes(statement):
+            yield (
+                "an INSERT that may skip or replace rows does not say which it made; give the key"
+                " with each row"
+            )
+        if self._inline_rows:
+            yield (
+                "values([...]) does not return the keys in the order of its rows; execute"
+                f" insert({self.table.name}) with the list as its parameters"
+            )
+        if is_inline(statement) or not self.table.implicit_returning:
+            yield (
+                "inline() and implicit_returning=False keep it from being asked; leave them out, or"
+                " give the key with each row"
+            )
+        if len(self.rows) > 1 and not dialect.insert_executemany_returning_sort_by_parameter_order:
+            yield (
+                f"{dialect.name} does not return the keys of many rows; insert them one by one, add"
+                " the objects to a session, or give the key with each row"
+            )
+
+    def result(self) -> tuple[Insert, list[Row]]:
+        """The statement and the parameter sets to execute instead."""
+        if not self._inline_rows:
+            return super().result()
+        return with_inline_rows(self.statement, self.table, self._changes), []

@@ -1,0 +1,286 @@
+"""Where an encrypted column may stand in a statement: it is selected, or asked for NULL.
+
+Everywhere else the database would work on envelopes: sort them, compare them,
+copy them to where they do not open. The type refuses operators when they are
+built; this looks at the rest of a statement, once for each compiled form of it.
+
+Uses private attributes of statements, named below, ``_distinct`` and the class of
+references to labels, seen on 2.0.36 and 2.1.9 (``tests/columns/test_places.py`` holds them to it).
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from sqlalchemy import (
+    Cast,
+    CompoundSelect,
+    Connection,
+    Delete,
+    Exists,
+    FromClause,
+    Insert,
+    Join,
+    LargeBinary,
+    Select,
+    TableClause,
+    TypeCoerce,
+    Update,
+)
+from sqlalchemy.engine import Compiled, ExecutionContext
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import (
+    BinaryExpression,
+    Case,
+    ColumnClause,
+    Null,
+    _textual_label_reference,
+)
+from sqlalchemy.sql.functions import FunctionElement, count
+from sqlalchemy.sql.selectable import (
+    AliasedReturnsRows,
+    ForUpdateArg,
+    SelectStatementGrouping,
+)
+from sqlalchemy.sql.visitors import HasTraverseInternals
+
+from sqlalchemy_kmsenv.columns.dml import conflicts, select_names, value_expressions
+from sqlalchemy_kmsenv.columns.outputs import (
+    check_compound,
+    check_distinct,
+    is_encrypted,
+    name_of,
+    outputs_of,
+    unlabelled,
+)
+from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+
+_CLAUSES = {
+    "_where_criteria": "WHERE",
+    "_order_by_clauses": "ORDER BY",
+    "_group_by_clauses": "GROUP BY",
+    "_having_criteria": "HAVING",
+    "_distinct_on": "DISTINCT ON",
+}
+_RETURNING = ("_returning", "_return_defaults_columns", "_supplemental_returning")
+_ELSEWHERE = (*_CLAUSES, *_RETURNING, "_raw_columns", "_memoized_select_entities", "selects",
+              "select", "table", "column_args", "_post_values_clause", "_values")  # fmt: skip
+"""What is looked at in its own way, or is no place of its own."""
+
+_checked: weakref.WeakSet[Compiled] = weakref.WeakSet()
+
+
+def before_cursor_execute(
+    _: Connection, cursor: Any, __: str, ___: Any, context: ExecutionContext, ____: bool
+) -> None:
+    """Look through what was compiled, before anything of it is sent.
+
+    Raises:
+        UnboundValueError: an encrypted column stands where its envelope would be worked on.
+    """
+    compiled = context.compiled
+    if not isinstance(compiled, SQLCompiler) or compiled in _checked:
+        return
+    # What the ORM made of an ORM statement is kept with it.
+    statement = getattr(compiled.compile_state, "statement", None)
+    try:
+        check_places(compiled.statement if statement is None else statement)
+    except UnboundValueError:
+        cursor.close()
+        raise
+    _checked.add(compiled)
+
+
+def check_places(statement: Any) -> None:
+    """Look through a statement and the statements inside it.
+
+    Raises:
+        UnboundValueError: an encrypted column stands where its envelope would be worked on.
+    """
+    _Walk().statement(statement)
+
+
+class _Walk:
+    """One pass over a statement; subqueries are looked at once."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def statement(self, statement: Any, *, into: str | None = None) -> None:
+        """A statement; ``into`` says what takes its columns, where that is not a result."""
+        while isinstance(statement, SelectStatementGrouping):
+            statement = statement.element
+        if id(statement) in self._seen:
+            return
+        self._seen.add(id(statement))
+        if isinstance(statement, CompoundSelect):
+            for select in statement.selects:
+                self.statement(select, into=into)
+            check_compound(statement)
+        elif isinstance(statement, Select):
+            self._outputs(statement.inner_columns, into)
+            if statement._distinct and not statement._distinct_on:
+                check_distinct(list(statement.inner_columns), "DISTINCT")
+        elif isinstance(statement, (Insert, Update)):
+            self._written(statement)
+        if isinstance(statement, (Insert, Update, Delete)):
+            for attribute in _RETURNING:
+                self._outputs(_columns_of(getattr(statement, attribute, None)), into)
+        self._clauses(statement)
+
+    def _clauses(self, statement: Any) -> None:
+        for attribute, place in _CLAUSES.items():
+            for element in getattr(statement, attribute, None) or ():
+                if isinstance(statement, (Select, CompoundSelect)):
+                    _check_label_name(statement, element, place)
+                self._value(element, place)
+        if isinstance(statement, HasTraverseInternals):
+            for child in HasTraverseInternals.get_children(statement, omit_attrs=_ELSEWHERE):
+                self._value(child, "this place")
+
+    def _outputs(self, columns: Iterable[Any], into: str | None) -> None:
+        for column in columns:
+            element = unlabelled(column)
+            if into is None and is_encrypted(element):
+                self._source(element)
+            elif isinstance(element, count):
+                self._count(element)
+            else:
+                self._value(element, into or "an expression")
+
+    def _count(self, element: Any) -> None:
+        for argument in element.clauses:
+            if is_encrypted(argument):
+                self._source(argument)
+            else:
+                self._value(argument, "count()")
+
+    def _written(self, statement: Insert | Update) -> None:
+        for _, value in value_expressions(statement):
+            self._value(value, "the value of another column")
+        if isinstance(statement, Update):
+            return
+        if select_names(statement):
+            self.statement(statement.select, into="the rows of an INSERT")
+        for conflict in conflicts(statement):
+            for key, value in conflict.sets.items():
+                # The new row's own value goes where it is sealed for: upserts.py sees to it.
+                if not (is_encrypted(value) and value.key == key):
+                    self._value(value, "the value of another column")
+            for condition in conflict.conditions:
+                self._value(condition, "WHERE")
+
+    def _value(self, element: Any, place: str) -> None:
+        """An element whose value the database works on."""
+        if isinstance(element, ColumnClause):
+            if is_encrypted(element):
+                _refuse(element, place)
+            self._source(element)
+        elif isinstance(element, (FromClause, SelectStatementGrouping, Select, CompoundSelect)):
+            self._rows(element, place)
+        elif isinstance(element, (Insert, Update, Delete)):
+            self.statement(element)
+        elif isinstance(element, Exists):
+            self._exists(element)
+        elif isinstance(element, count):
+            self._count(element)
+        elif isinstance(element, TypeCoerce) and _gives_stored_bytes(element):
+            self._source(unlabelled(element.clause))
+        elif _asks_for_null(element):
+            self._source(unlabelled(element.left))
+        elif isinstance(element, HasTraverseInternals) and not isinstance(element, ForUpdateArg):
+            for child in element.get_children():
+                self._value(child, _place_in(element, place))
+
+    def _rows(self, element: Any, place: str) -> None:
+        if isinstance(element, Join):
+            self._rows(element.left, place)
+            self._rows(element.right, place)
+            self._value(element.onclause, "ON")
+        elif isinstance(element, AliasedReturnsRows):
+            if id(element) not in self._seen:
+                self._seen.add(id(element))
+                self._from(element.element)
+        elif not isinstance(element, TableClause):
+            # A subquery in the place of a value: what it selects is worked on.
+            self.statement(element, into=place)
+
+    def _from(self, element: Any) -> None:
+        if isinstance(element, (AliasedReturnsRows, Join, TableClause)):
+            self._rows(element, "FROM")
+        elif isinstance(element, FunctionElement):
+            self._value(element, "FROM")
+        else:
+            self.statement(element)
+
+    def _exists(self, element: Any) -> None:
+        inner = element.element
+        while not isinstance(inner, (Select, CompoundSelect)) and hasattr(inner, "element"):
+            inner = inner.element
+        self.statement(inner)
+
+    def _source(self, column: Any) -> None:
+        """What a column is read from."""
+        source = getattr(column, "table", None)
+        if isinstance(source, FromClause):
+            self._rows(source, "FROM")
+
+
+def _check_label_name(statement: Any, element: Any, place: str) -> None:
+    """A clause may name a column of the result by its label."""
+    for part in _parts_of(element):
+        if not isinstance(part, _textual_label_reference):
+            continue
+        for output in outputs_of(statement):
+            names = {getattr(output, "name", None), getattr(output, "key", None)}
+            if part.element in names and is_encrypted(unlabelled(output)):
+                _refuse(unlabelled(output), place)
+
+
+def _parts_of(element: Any) -> Iterator[Any]:
+    yield element
+    if isinstance(element, HasTraverseInternals):
+        for child in element.get_children():
+            yield from _parts_of(child)
+
+
+def _columns_of(elements: Iterable[Any] | None) -> Iterator[Any]:
+    for element in elements or ():
+        if isinstance(element, FromClause):
+            yield from element.columns
+        else:
+            yield element
+
+
+def _gives_stored_bytes(element: Any) -> bool:
+    return isinstance(element.type, LargeBinary) and is_encrypted(element.clause)
+
+
+def _asks_for_null(element: Any) -> bool:
+    return (
+        isinstance(element, BinaryExpression)
+        and element.operator in (operators.is_, operators.is_not)
+        and isinstance(element.right, Null)
+        and is_encrypted(element.left)
+    )
+
+
+def _place_in(element: Any, place: str) -> str:
+    if isinstance(element, FunctionElement):
+        return f"{getattr(element, 'name', 'a function')}()"
+    if isinstance(element, (Cast, TypeCoerce)):
+        return "a cast"
+    if isinstance(element, Case):
+        return "CASE"
+    return place
+
+
+def _refuse(element: Any, place: str) -> NoReturn:
+    raise UnboundValueError(
+        f"{name_of(element)} is encrypted, and {place} would work on its envelopes, of which two of"
+        " one value differ. Select the column and compute in the application; IS NULL and count()"
+        " work in SQL, and type_coerce(column, LargeBinary) gives the stored bytes"
+    )

@@ -1,6 +1,6 @@
 """Keyrings, their policy and the data keys in use."""
 
-from sqlalchemy_kmsenv.keyring.keyring import ContextPairs, Keyring
+from sqlalchemy_kmsenv.keyring.keyring import CommitmentError, ContextPairs, Keyring
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
 
-__all__ = ["CachePolicy", "ContextPairs", "Keyring"]
+__all__ = ["CachePolicy", "CommitmentError", "ContextPairs", "Keyring"]

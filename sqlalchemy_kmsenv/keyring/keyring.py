@@ -20,6 +20,10 @@ ContextPairs = tuple[tuple[str, str], ...]
 """An encryption context without the keyring's own pairs, sorted by name."""
 
 
+class CommitmentError(WrongCellError):
+    """An envelope carries a data key that it was not sealed with."""
+
+
 class Keyring:
     """Wraps new data keys with one KMS key; unwraps with that one and with ``unwrap_only``.
 
@@ -98,6 +102,7 @@ class Keyring:
 
         Raises:
             ConfigurationError: its KMS key is not one of this keyring.
+            CommitmentError: the envelope was sealed under another data key.
             WrongCellError: wrapped under another context, or altered.
             KeyServiceError: the KMS refused or failed.
         """
@@ -134,7 +139,7 @@ class Keyring:
         kms, key_arn = self._service_of(reference.fingerprint)
         cipher = _cipher_of(kms.unwrap(reference.wrapped, self._context(pairs), key_arn=key_arn))
         if not cipher.commits_to(reference.commitment):
-            raise WrongCellError("the envelope does not commit to the data key that it carries")
+            raise CommitmentError("the envelope does not commit to the data key that it carries")
         deadline = made_at + self._policy.max_age_seconds
         return OpeningKey(cipher, deadline=deadline, clock=self.clock)
 

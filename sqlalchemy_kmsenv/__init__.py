@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sqlalchemy_kmsenv.by_hand import Explanation, Finding, explain, open_cells, seal_cells
 from sqlalchemy_kmsenv.columns import Encrypted, UnboundValueError, attach_keyrings
 from sqlalchemy_kmsenv.errors import (
     ConfigurationError,
@@ -35,6 +36,8 @@ __all__ = [
     "ConfigurationError",
     "Encrypted",
     "EnvelopeError",
+    "Explanation",
+    "Finding",
     "InvalidValueError",
     "KeyServiceDeniedError",
     "KeyServiceError",
@@ -46,6 +49,9 @@ __all__ = [
     "UnboundValueError",
     "WrongCellError",
     "attach_keyrings",
+    "explain",
+    "open_cells",
+    "seal_cells",
 ]
 
 

@@ -16,6 +16,7 @@ LAYERS = [
     {"kms"},
     {"keyring"},
     {"columns"},
+    {"by_hand"},
     {""},
 ]
 ONLY_IN = {

@@ -72,6 +72,11 @@ def pytest_report_header() -> list[str]:
     return lines + [f"SKIPPED everything on {name}: {why}" for name, why in ABSENT.items()]
 
 
+def on(*names: str) -> pytest.MarkDecorator:
+    """Let a test run on these databases alone, for what the others do not have."""
+    return pytest.mark.parametrize("database", names, indirect=True)
+
+
 @pytest.fixture(params=DATABASES)
 def database(request: pytest.FixtureRequest) -> str:
     """The name of each database in turn."""

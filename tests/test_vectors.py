@@ -25,6 +25,11 @@ def named(cases):
     return pytest.mark.parametrize("case", cases, ids=[case["name"] for case in cases])
 
 
+def public_name(error):
+    """The class that a caller can catch; a more special one is the library's own affair."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+
+
 def expand(key, info):
     """HKDF-Expand of RFC 5869 for one block of output."""
     return hmac.new(key, info + b"\x01", hashlib.sha256).digest()
@@ -45,7 +50,7 @@ def test_a_vector_has_its_outcome(case):
     if case["outcome"] != "opens":
         with pytest.raises(errors.KmsEnvError) as caught:
             open_envelope(case, stored)
-        assert type(caught.value).__name__ == case["outcome"]
+        assert public_name(caught.value) == case["outcome"]
         return
 
     name, value = open_envelope(case, stored)

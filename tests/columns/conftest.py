@@ -15,6 +15,7 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    event,
     select,
     type_coerce,
 )
@@ -70,3 +71,16 @@ def session(engine: Engine, models: SimpleNamespace) -> Iterator[Session]:
     """A session on each database."""
     with Session(engine) as session:
         yield session
+
+
+@pytest.fixture
+def statements(engine: Engine, models: SimpleNamespace) -> Iterator[list[str]]:
+    """The SQL that reached the driver since the tables were made."""
+    seen: list[str] = []
+
+    def note(_: Any, __: Any, statement: str, *___: Any) -> None:
+        seen.append(statement)
+
+    event.listen(engine, "after_cursor_execute", note)
+    yield seen
+    event.remove(engine, "after_cursor_execute", note)

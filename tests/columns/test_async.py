@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm.exc import StaleDataError
 
 from sqlalchemy_kmsenv import UnboundValueError, WrongCellError
 from tests.columns.conftest import copy_stored
@@ -55,6 +56,41 @@ def test_an_async_session_writes_reads_and_refuses(url, models):
                 )
                 with pytest.raises(WrongCellError):
                     (await session.scalars(select(Ping.note))).all()
+        finally:
+            await engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_a_driver_that_does_not_count_rows_loses_no_write(url, models):
+    """The scope is read where a guard that hits no row would go unnoticed."""
+    Ping = models.Ping
+
+    async def main():
+        engine = create_async_engine(url)
+        try:
+            async with AsyncSession(engine, expire_on_commit=False) as stale:
+                rows = [Ping(id=i, device_id="old", secret="before") for i in (1, 2)]
+                stale.add_all(rows)
+                await stale.commit()
+                async with AsyncSession(engine) as other:
+                    moved = update(models.table).where(models.table.c.id == 2)
+                    await other.execute(
+                        moved.values(device_id="new", secret="moved", note=None, position=None)
+                    )
+                    await other.commit()
+                for row in rows:
+                    row.secret = "after"
+                if engine.dialect.supports_sane_multi_rowcount:
+                    with pytest.raises(StaleDataError):
+                        await stale.commit()
+                    expected = ["before", "moved"]
+                else:
+                    await stale.commit()
+                    expected = ["after", "after"]
+            async with AsyncSession(engine) as session:
+                values = await session.scalars(select(Ping.secret).order_by(Ping.id))
+                assert values.all() == expected
         finally:
             await engine.dispose()
 

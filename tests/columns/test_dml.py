@@ -2,7 +2,8 @@
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, bindparam, insert, select, update
-from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import InvalidRequestError
 
 from sqlalchemy_kmsenv.columns import dml
 
@@ -24,16 +25,63 @@ def test_values_are_found_under_the_keys_of_their_columns():
 
 
 def test_shapes_are_recognised():
-    """``_multi_values``, ``_select_names`` and ``_post_values_clause``."""
-    assert dml.has_many_inline_rows(insert(TABLE).values([{"id": 1}]))
-    assert not dml.has_many_inline_rows(insert(TABLE).values(id=1))
+    """``_multi_values``, ``_select_names``, ``_prefixes`` and ``_inline``."""
+    rows = insert(TABLE).values([{"id": 1}, {TABLE.c.id: 2}]).values([(3, "x")])
+    assert dml.inline_rows(rows, TABLE) == [{"id": 1}, {"id": 2}, {"id": 3, "v": "x"}]
+    changed = dml.with_inline_rows(rows, TABLE, {"id": [7, 8, 9]})
+    assert [row["id"] for row in dml.inline_rows(changed, TABLE)] == [7, 8, 9]
+    assert [row["id"] for row in dml.inline_rows(rows, TABLE)] == [1, 2, 3]
+    computed = insert(TABLE).values([{"id": TABLE.c.id}])
+    assert dml.inline_rows(computed, TABLE) == [{"id": dml.FromDatabase()}]
+    assert dml.inline_rows(insert(TABLE).values(id=1), TABLE) == []
+    assert dml.has_prefixes(insert(TABLE).prefix_with("IGNORE"))
+    assert not dml.has_prefixes(insert(TABLE))
+    assert dml.is_inline(insert(TABLE).inline())
+    assert not dml.is_inline(insert(TABLE))
     copied = insert(TABLE).from_select(["id", "v"], select(TABLE))
     assert list(dml.select_names(copied)) == ["id", "v"]
-    assert dml.conflict_columns(insert(TABLE)) is None
-    conflict = postgresql.insert(TABLE).on_conflict_do_update(index_elements=["id"], set_={"v": 1})
-    assert dml.conflict_columns(conflict) == {"v"}
-    assert dml.conflict_columns(postgresql.insert(TABLE).on_conflict_do_nothing()) == set()
-    assert dml.conflict_columns(mysql.insert(TABLE).on_duplicate_key_update(v=1)) == {"v"}
+
+
+def test_what_an_upsert_does_is_read_from_its_clause():
+    """The target of ON CONFLICT, and what it sets to which value."""
+    assert dml.conflicts(insert(TABLE)) == []
+    new = postgresql.insert(TABLE)
+    (conflict,) = dml.conflicts(
+        new.on_conflict_do_update(index_elements=["id"], set_={"v": new.excluded.v, "id": 1})
+    )
+    assert conflict.target == {"id"}
+    assert conflict.sets_new("v")
+    assert not conflict.sets_new("id")
+    (conflict,) = dml.conflicts(
+        new.on_conflict_do_update(constraint=TABLE.primary_key, set_={"v": None})
+    )
+    assert conflict.target == {"id"}
+    assert conflict.sets_null("v")
+    (conflict,) = dml.conflicts(
+        new.on_conflict_do_update(constraint="t_v_key", set_={"v": new.excluded.id})
+    )
+    assert conflict.target == frozenset()
+    assert not conflict.sets_new("v")
+    (conflict,) = dml.conflicts(postgresql.insert(TABLE).on_conflict_do_nothing())
+    assert conflict.sets == {}
+    duplicate = mysql.insert(TABLE)
+    (conflict,) = dml.conflicts(duplicate.on_duplicate_key_update(v=duplicate.inserted.v))
+    assert conflict.target == {"id"}
+    assert conflict.sets_new("v")
+
+
+def test_every_conflict_clause_of_a_statement_counts():
+    """SQLAlchemy 2.1 takes several on SQLite; none may hide behind another."""
+    try:
+        statement = (
+            sqlite.insert(TABLE)
+            .on_conflict_do_update(index_elements=["v"], set_={"id": 1})
+            .on_conflict_do_nothing()
+        )
+    except InvalidRequestError:
+        # SQLAlchemy 2.0 refuses the second.
+        return
+    assert [set(each.sets) for each in dml.conflicts(statement)] == [{"id"}, set()]
 
 
 @pytest.mark.parametrize(

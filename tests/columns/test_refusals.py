@@ -171,7 +171,7 @@ def refused_statements(models):
     Ping, table = models.Ping, models.table
     return {
         "server key": insert(table).values(note="x"),
-        "many inline rows": insert(table).values([{"id": 1, "note": "x"}]),
+        "many inline rows": insert(table).values([{"id": 1, "note": table.c.plain}]),
         "from select": insert(table).from_select(["id", "note"], select(table.c.id, table.c.note)),
         "upsert": None,
         "update of many": update(table).values(note="x"),

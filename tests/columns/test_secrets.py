@@ -70,7 +70,9 @@ def failures(models):
         "missing parameter": lambda s: s.execute(
             insert(table), [{"id": 1, "note": CANARY}, {"id": 2}]
         ),
-        "many inline": lambda s: s.execute(insert(table).values([{"id": 1, "note": CANARY}])),
+        "many inline": lambda s: s.execute(
+            insert(table).values([{"id": 1, "note": CANARY}, {"id": 1, "note": CANARY}])
+        ),
         "flush without key": lambda s: (s.add(Ping(note=CANARY)), s.flush()),
         "no such table": lambda s: (
             s.connection().exec_driver_sql("DROP TABLE kmsenv_pings"),

@@ -1,0 +1,156 @@
+"""Sessions beside others: shared connections, several databases, hooks that save, validators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Integer, String, create_engine, event, select
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    query_expression,
+    validates,
+    with_expression,
+)
+
+from sqlalchemy_kmsenv import Encrypted, EnvelopeError, InvalidValueError, attach_keyrings
+from tests.conftest import on
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Folder(Base):
+    """Its key is the server's."""
+
+    __tablename__ = "kmsenv_sessions_folders"
+    id = mapped_column(Integer, primary_key=True)
+    title = mapped_column(Encrypted(String))
+    shown: Mapped[str | None] = query_expression()
+
+    @validates("title")
+    def _check(self, _: str, value: Any) -> Any:
+        if value == "forbidden":
+            raise ValueError("forbidden")
+        return value
+
+
+@pytest.fixture
+def clean(engine, keyring):
+    """Empty tables on each database."""
+    attach_keyrings(Base.metadata, keyring)
+    Base.metadata.drop_all(engine)
+    Base.metadata.create_all(engine)
+    yield engine
+    Base.metadata.drop_all(engine)
+
+
+@pytest.fixture
+def session(clean):
+    """A session on the empty tables."""
+    with Session(clean) as session:
+        yield session
+
+
+def titles(session):
+    """What is committed, by title; every value opened."""
+    with Session(session.get_bind()) as fresh:
+        return sorted(title for title in fresh.scalars(select(Folder.title)) if title is not None)
+
+
+@on("postgresql", "mariadb")
+def test_two_sessions_share_a_connection(clean):
+    """A session joined to a transaction from outside; the test suite's way of rolling back.
+
+    Python's sqlite3 begins no transaction for a savepoint, with plain columns too.
+    """
+    with clean.connect() as connection:
+        outer = connection.begin()
+        with Session(connection, join_transaction_mode="create_savepoint") as first:
+            first.add(Folder(title="one"))
+            first.commit()
+        with Session(connection, join_transaction_mode="create_savepoint") as second:
+            second.add(Folder(title="two"))
+            second.rollback()
+            assert second.scalars(select(Folder.title)).all() == ["one"]
+        outer.rollback()
+    assert titles(Session(clean)) == []
+
+
+def test_two_binds_are_flushed_each_on_its_own(clean, keyring, tmp_path):
+    """One session, two databases: each seals what it inserted."""
+
+    class Elsewhere(DeclarativeBase):
+        pass
+
+    class Entry(Elsewhere):
+        __tablename__ = "kmsenv_sessions_entries"
+        id = mapped_column(Integer, primary_key=True)
+        line = mapped_column(Encrypted(String))
+
+    attach_keyrings(Elsewhere.metadata, keyring)
+    second = create_engine(f"sqlite:///{tmp_path / 'second.db'}")
+    Elsewhere.metadata.create_all(second)
+    with Session(binds={Base: clean, Elsewhere: second}) as session:
+        session.add_all([Folder(title="here"), Entry(line="there"), Entry(line="there too")])
+        session.commit()
+        assert session.scalars(select(Entry.line).order_by(Entry.id)).all() == [
+            "there", "there too",
+        ]  # fmt: skip
+        assert session.scalars(select(Folder.title)).all() == ["here"]
+
+
+def test_a_flush_inside_of_a_hook_seals_its_own_rows(session):
+    """after_flush_postexec may add and flush again."""
+    added: list[Folder] = []
+
+    @event.listens_for(session, "after_flush_postexec")
+    def once(session, _):
+        if not added:
+            added.append(Folder(title="second"))
+            session.add(added[0])
+
+    session.add(Folder(title="first"))
+    session.commit()
+    assert titles(session) == ["first", "second"]
+
+
+def test_a_refused_value_leaves_the_session_usable(session):
+    """The validator's error and the library's own."""
+    with pytest.raises(ValueError, match="forbidden"):
+        Folder(title="forbidden")
+    session.add(Folder(title=object()))
+    with pytest.raises(InvalidValueError, match="Python type object"):
+        session.flush()
+    session.rollback()
+    session.add(Folder(title="fine"))
+    session.commit()
+    assert titles(session) == ["fine"]
+
+
+@on("sqlite", "mariadb")
+def test_reading_before_the_flush_has_ended_is_an_error(session):
+    """An after_insert hook does not get an empty value for one that will be there."""
+
+    def read(_, connection, target):
+        connection.execute(select(Folder.title).where(Folder.id == target.id)).all()
+
+    event.listen(Folder, "after_insert", read)
+    try:
+        session.add(Folder(title="x"))
+        with pytest.raises(EnvelopeError):
+            session.flush()
+    finally:
+        event.remove(Folder, "after_insert", read)
+
+
+def test_an_attribute_that_a_query_fills_in_is_opened(session):
+    """with_expression: the column reaches the object under another name."""
+    session.add(Folder(title="seen twice"))
+    session.commit()
+    query = select(Folder).options(with_expression(Folder.shown, Folder.title))
+    assert session.scalars(query).one().shown == "seen twice"

@@ -11,10 +11,11 @@ import cryptography
 import sqlalchemy
 from rich.console import Console
 
-from benchmarks import busy, cells, large, report, rows
+from benchmarks import busy, cells, keys, large, report, rows
 
-PARTS = ("cells", "large", "busy", "rows")
+PARTS = ("cells", "large", "busy", "rows", "keys")
 POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
+MARIADB = "mysql+pymysql://root@127.0.0.1:3306/test"
 
 
 @click.command(context_settings={"show_default": True})
@@ -22,20 +23,28 @@ POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
 @click.option("--rounds", type=click.IntRange(min=1), default=5, help="Rounds, interleaved.")
 @click.option("--only", type=click.Choice(PARTS), help="One part instead of all.")
 @click.option("--postgresql", "postgresql", metavar="URL", default=POSTGRESQL, help="Database.")
-@click.option("--no-postgresql", is_flag=True, help="Measure rows on SQLite alone.")
+@click.option("--no-postgresql", is_flag=True, help="Measure rows and keys without it.")
+@click.option("--mariadb", metavar="URL", default=MARIADB, help="Database.")
+@click.option("--no-mariadb", is_flag=True, help="Measure keys without it.")
 def main(
+    *,
     row_count: int,
     rounds: int,
     only: str | None,
     postgresql: str,
     no_postgresql: bool,
+    mariadb: str,
+    no_mariadb: bool,
 ) -> None:
     """Measure what encryption costs, and compare with the targets."""
     console = Console(width=None if Console().is_terminal else 180)
     parts = (only,) if only else PARTS
-    use_postgresql = "rows" in parts and not no_postgresql
+    use_postgresql = {"rows", "keys"} & set(parts) and not no_postgresql
+    use_mariadb = "keys" in parts and not no_mariadb
     if use_postgresql:
-        _check_reachable(postgresql)
+        _check_reachable(postgresql, "postgresql")
+    if use_mariadb:
+        _check_reachable(mariadb, "mariadb")
     console.print(
         f"Python {platform.python_version()}, SQLAlchemy {sqlalchemy.__version__},"
         f" cryptography {cryptography.__version__}; {rounds} rounds"
@@ -53,18 +62,24 @@ def main(
         if "rows" in parts:
             url = f"sqlite:///{directory / 'rows.sqlite'}"
             rows.run(console, rounds, row_count, url, directory)
-        if use_postgresql:
-            rows.run(console, rounds, row_count, postgresql, directory)
+            if use_postgresql:
+                rows.run(console, rounds, row_count, postgresql, directory)
+        if "keys" in parts:
+            keys.run(console, rounds, f"sqlite:///{directory / 'keys.sqlite'}", directory)
+            if use_postgresql:
+                keys.run(console, rounds, postgresql, directory)
+            if use_mariadb:
+                keys.run(console, rounds, mariadb, directory)
 
 
-def _check_reachable(url: str) -> None:
+def _check_reachable(url: str, name: str) -> None:
     engine = sqlalchemy.create_engine(url)
     try:
         engine.connect().close()
     except sqlalchemy.exc.OperationalError:
         shown = engine.url.render_as_string(hide_password=True)
         raise click.ClickException(
-            f"{shown} cannot be reached; give another --postgresql URL, or --no-postgresql"
+            f"{shown} cannot be reached; give another --{name} URL, or --no-{name}"
         ) from None
     finally:
         engine.dispose()

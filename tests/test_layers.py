@@ -17,12 +17,16 @@ LAYERS = [
     {"keyring"},
     {"columns"},
     {"by_hand"},
+    {"rewrap", "access"},
+    {"testing"},
+    {"cli"},
     {""},
 ]
+AWS = {"kms.aws", "kms.aws_client"}
 ONLY_IN = {
     "cryptography": {"aead"},
-    "boto3": {"kms.aws", "kms.aws_arguments", "kms.aws_errors"},
-    "botocore": {"kms.aws", "kms.aws_arguments", "kms.aws_errors"},
+    "boto3": AWS,
+    "botocore": AWS,
 }
 
 

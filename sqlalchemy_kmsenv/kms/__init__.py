@@ -10,6 +10,8 @@ from sqlalchemy_kmsenv.kms.protocol import (
     DATA_KEY_BYTES,
     EncryptionContext,
     GeneratedDataKey,
+    InspectableKms,
+    KeyDescription,
     Kms,
     ReWrappedDataKey,
 )
@@ -25,6 +27,8 @@ __all__ = [
     "CountingKms",
     "EncryptionContext",
     "GeneratedDataKey",
+    "InspectableKms",
+    "KeyDescription",
     "Kms",
     "LocalKms",
     "ReWrappedDataKey",

@@ -1,31 +1,29 @@
-"""``AwsKms``: a key of the AWS Key Management Service. The only import of boto3."""
+"""``AwsKms``: a key of the AWS Key Management Service."""
 
 from __future__ import annotations
 
-import os
-import threading
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
 
 from sqlalchemy_kmsenv import defaults
 from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError
 from sqlalchemy_kmsenv.kms import aws_arguments
 from sqlalchemy_kmsenv.kms.arguments import checked_context, checked_wrapped, is_material_id
-from sqlalchemy_kmsenv.kms.aws_errors import refusal_by_client, refusal_by_service
-from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES, GeneratedDataKey, ReWrappedDataKey
+from sqlalchemy_kmsenv.kms.aws_client import AwsClient
+from sqlalchemy_kmsenv.kms.protocol import (
+    DATA_KEY_BYTES,
+    GeneratedDataKey,
+    KeyDescription,
+    ReWrappedDataKey,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from mypy_boto3_kms import KMSClient
+    import boto3
 
     from sqlalchemy_kmsenv.kms.protocol import EncryptionContext
-
-_Answer = TypeVar("_Answer")
 
 
 class AwsKms:
@@ -62,31 +60,30 @@ class AwsKms:
         retry_mode: str = defaults.AWS_RETRY_MODE,
     ) -> None:
         self._key_id = aws_arguments.checked_key_id(key_id)
-        self._region = aws_arguments.region_for(key_id, region)
-        self._endpoint_url = aws_arguments.checked_endpoint(endpoint_url)
-        self._session = session
         self._grant_tokens = aws_arguments.checked_grant_tokens(grant_tokens)
-        self._config = Config(
-            connect_timeout=aws_arguments.checked_seconds(
-                "connect_timeout_seconds", connect_timeout_seconds
+        self._client = AwsClient(
+            region=aws_arguments.region_for(key_id, region),
+            endpoint_url=aws_arguments.checked_endpoint(endpoint_url),
+            session=session,
+            config=Config(
+                connect_timeout=aws_arguments.checked_seconds(
+                    "connect_timeout_seconds", connect_timeout_seconds
+                ),
+                read_timeout=aws_arguments.checked_seconds(
+                    "read_timeout_seconds", read_timeout_seconds
+                ),
+                retries={
+                    "mode": aws_arguments.checked_retry_mode(retry_mode),
+                    "total_max_attempts": aws_arguments.checked_attempts(max_attempts),
+                },
             ),
-            read_timeout=aws_arguments.checked_seconds(
-                "read_timeout_seconds", read_timeout_seconds
-            ),
-            retries={
-                "mode": aws_arguments.checked_retry_mode(retry_mode),
-                "total_max_attempts": aws_arguments.checked_attempts(max_attempts),
-            },
         )
         self._arn = key_id if aws_arguments.is_key_arn(key_id) else None
-        # Process id and client in one attribute: replaced as one, so that calls need no lock.
-        self._made: tuple[int, KMSClient] | None = None
-        self._locks: dict[int, threading.RLock] = {}
 
     def __repr__(self) -> str:
         return (
-            f"AwsKms({self._key_id!r}, region={self._region!r}, "
-            f"endpoint_url={self._endpoint_url!r})"
+            f"AwsKms({self._key_id!r}, region={self._client.region!r}, "
+            f"endpoint_url={self._client.endpoint_url!r})"
         )
 
     def resolve(self) -> str:
@@ -96,27 +93,35 @@ class AwsKms:
         an earlier answer of the service named the key already: an alias that moves is
         noticed by the next ``generate_data_key`` or ``rewrap``.
         """
-        if self._arn is not None:
-            return self._arn
-        with self._lock():
-            if self._arn is None:
-                answer = self._call(
-                    "DescribeKey",
-                    self._key_id,
-                    lambda client: client.describe_key(
-                        KeyId=self._key_id, GrantTokens=self._grant_tokens
-                    ),
-                )
-                arn = cast("Mapping[str, str]", answer.get("KeyMetadata", {})).get("Arn", "")
-                if not self._may_be_own(arn):
-                    raise _unexpected("DescribeKey", self._key_id)
-                self._arn = arn
-            return self._arn
+        with self._client.lock():
+            return self.describe().arn if self._arn is None else self._arn
+
+    def describe(self) -> KeyDescription:
+        """What the service says of the key that wraps now (DescribeKey)."""
+        answer = self._client.call(
+            "DescribeKey",
+            self._key_id,
+            lambda client: client.describe_key(KeyId=self._key_id, GrantTokens=self._grant_tokens),
+        )
+        # KeyMaterialId is newer than the oldest stubs and botocores that are supported.
+        found = cast("Mapping[str, Any]", answer.get("KeyMetadata", {}))
+        arn = found.get("Arn", "")
+        if not self._may_be_own(arn):
+            raise _unexpected("DescribeKey", self._key_id)
+        self._arn = arn
+        return KeyDescription(
+            arn,
+            state=found.get("KeyState", "unknown"),
+            material_id=_material_id(found.get("CurrentKeyMaterialId")),
+            spec=found.get("KeySpec", "unknown"),
+            usage=found.get("KeyUsage", "unknown"),
+            multi_region=bool(found.get("MultiRegion", False)),
+        )
 
     def generate_data_key(self, context: EncryptionContext) -> GeneratedDataKey:
         """Make a 32-byte data key bound to ``context`` (GenerateDataKey)."""
         pairs = checked_context(context)
-        answer = self._call(
+        answer = self._client.call(
             "GenerateDataKey",
             self._key_id,
             lambda client: client.generate_data_key(
@@ -141,7 +146,7 @@ class AwsKms:
     def unwrap(self, wrapped: bytes, context: EncryptionContext, *, key_arn: str) -> bytearray:
         """The 32-byte data key inside ``wrapped``, by ``key_arn`` and no other key (Decrypt)."""
         blob, pairs = checked_wrapped(wrapped), checked_context(context)
-        answer = self._call(
+        answer = self._client.call(
             "Decrypt",
             key_arn,
             lambda client: client.decrypt(
@@ -175,7 +180,7 @@ class AwsKms:
         """
         blob, source = checked_wrapped(wrapped), checked_context(context)
         target = source if new_context is None else checked_context(new_context)
-        answer = self._call(
+        answer = self._client.call(
             "ReEncrypt",
             f"{key_arn} to {self._key_id}",
             lambda client: client.re_encrypt(
@@ -196,42 +201,87 @@ class AwsKms:
         self._arn = arn
         return ReWrappedDataKey(renewed, arn, _material_id(answer.get("DestinationKeyMaterialId")))
 
-    def _call(self, operation: str, key_id: str, ask: Callable[[KMSClient], _Answer]) -> _Answer:
-        try:
-            return ask(self._client())
-        except ClientError as error:
-            raise refusal_by_service(operation, key_id, error.response) from error
-        except (BotoCoreError, ResponseParserError, ValueError) as error:
-            raise refusal_by_client(operation, key_id, error) from error
+    def would_generate(self, context: EncryptionContext) -> None:
+        """Return where ``generate_data_key`` would be allowed (GenerateDataKey, DryRun)."""
+        pairs = checked_context(context)
+        self._client.dry_run(
+            "GenerateDataKey",
+            self._key_id,
+            lambda client: client.generate_data_key(
+                KeyId=self._key_id,
+                KeySpec="AES_256",
+                EncryptionContext=pairs,
+                GrantTokens=self._grant_tokens,
+                DryRun=True,
+            ),
+        )
 
-    def _client(self) -> KMSClient:
-        made = self._made
-        if made is not None and made[0] == os.getpid():
-            return made[1]
-        with self._lock():
-            if self._made is None or self._made[0] != os.getpid():
-                self._made = os.getpid(), self._new_client()
-            return self._made[1]
+    def would_unwrap(
+        self, context: EncryptionContext, *, key_arn: str, wrapped: bytes | None = None
+    ) -> None:
+        """Return where ``unwrap`` would be allowed (Decrypt, DryRun).
 
-    def _new_client(self) -> KMSClient:
-        # Not boto3.client: its default session belongs to the application.
-        session = self._session or boto3.session.Session()
-        try:
-            return session.client(
-                "kms",
-                region_name=self._region,
-                endpoint_url=self._endpoint_url,
-                config=self._config,
+        Raises:
+            ConfigurationError: ``wrapped`` is None, and the installed botocore does
+                not know ``DryRunModifiers``.
+        """
+        pairs = checked_context(context)
+        blob = self._blob("Decrypt", wrapped)
+        self._client.dry_run(
+            "Decrypt",
+            key_arn,
+            lambda client: client.decrypt(
+                **blob,
+                KeyId=key_arn,
+                EncryptionAlgorithm="SYMMETRIC_DEFAULT",
+                EncryptionContext=pairs,
+                GrantTokens=self._grant_tokens,
+                DryRun=True,
+            ),
+        )
+
+    def would_rewrap(
+        self,
+        context: EncryptionContext,
+        *,
+        key_arn: str,
+        new_context: EncryptionContext | None = None,
+        wrapped: bytes | None = None,
+    ) -> None:
+        """Return where ``rewrap`` would be allowed (ReEncrypt, DryRun).
+
+        Raises:
+            ConfigurationError: as for ``would_unwrap``.
+        """
+        source = checked_context(context)
+        target = source if new_context is None else checked_context(new_context)
+        blob = self._blob("ReEncrypt", wrapped)
+        self._client.dry_run(
+            "ReEncrypt",
+            f"{key_arn} to {self._key_id}",
+            lambda client: client.re_encrypt(
+                **blob,
+                SourceKeyId=key_arn,
+                SourceEncryptionContext=source,
+                SourceEncryptionAlgorithm="SYMMETRIC_DEFAULT",
+                DestinationKeyId=self._key_id,
+                DestinationEncryptionContext=target,
+                DestinationEncryptionAlgorithm="SYMMETRIC_DEFAULT",
+                GrantTokens=self._grant_tokens,
+                DryRun=True,
+            ),
+        )
+
+    def _blob(self, operation: str, wrapped: bytes | None) -> dict[str, Any]:
+        if wrapped is not None:
+            return {"CiphertextBlob": checked_wrapped(wrapped)}
+        if not self._client.takes(operation, "DryRunModifiers"):
+            message = (
+                f"whether {operation} would be allowed can be asked without a wrapped data key only"
+                " with a newer boto3 (DryRunModifiers): upgrade it, or give a stored envelope"
             )
-        except BotoCoreError:
-            raise
-        except ValueError as error:
-            message = f"no client can be made for {self!r}: correct the Region or the endpoint"
-            raise ConfigurationError(message) from error
-
-    def _lock(self) -> threading.RLock:
-        # One a process: after a fork, the parent's may be held by a thread that is not there.
-        return self._locks.setdefault(os.getpid(), threading.RLock())
+            raise ConfigurationError(message)
+        return {"DryRunModifiers": ["IGNORE_CIPHERTEXT"]}
 
     def _may_be_own(self, arn: str) -> bool:
         return aws_arguments.may_be_arn_of(arn, self._key_id)

@@ -25,7 +25,12 @@ from sqlalchemy_kmsenv.errors import ConfigurationError, KeyStateError, WrongCel
 from sqlalchemy_kmsenv.kms import local_file
 from sqlalchemy_kmsenv.kms.arguments import encode_context
 from sqlalchemy_kmsenv.kms.local_file import LocalKey, Material
-from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES, GeneratedDataKey, ReWrappedDataKey
+from sqlalchemy_kmsenv.kms.protocol import (
+    DATA_KEY_BYTES,
+    GeneratedDataKey,
+    KeyDescription,
+    ReWrappedDataKey,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy_kmsenv.kms.protocol import EncryptionContext
@@ -86,6 +91,12 @@ class LocalKms:
         """ARN of the key, also while it is disabled."""
         return self._current().arn
 
+    def describe(self) -> KeyDescription:
+        """State, and the id of the material that wraps."""
+        key = self._current()
+        state = "Enabled" if key.enabled else "Disabled"
+        return KeyDescription(key.arn, state, key.materials[-1].id)
+
     def generate_data_key(self, context: EncryptionContext) -> GeneratedDataKey:
         """Make a 32-byte data key bound to ``context``.
 
@@ -130,6 +141,29 @@ class LocalKms:
         plaintext = _unwrap(key, wrapped, context, key_arn)
         return ReWrappedDataKey(_wrap(key.arn, newest, plaintext, target), key.arn, newest.id)
 
+    def would_generate(self, context: EncryptionContext) -> None:
+        """Return where ``generate_data_key`` would work now; raise what it would."""
+        encode_context(context)
+        self._enabled("GenerateDataKey")
+
+    def would_unwrap(
+        self, context: EncryptionContext, *, key_arn: str, wrapped: bytes | None = None
+    ) -> None:
+        """Return where ``unwrap`` would work now; raise what it would."""
+        self._would_open("Decrypt", context, key_arn, wrapped)
+
+    def would_rewrap(
+        self,
+        context: EncryptionContext,
+        *,
+        key_arn: str,
+        new_context: EncryptionContext | None = None,
+        wrapped: bytes | None = None,
+    ) -> None:
+        """Return where ``rewrap`` would work now; raise what it would."""
+        encode_context(context if new_context is None else new_context)
+        self._would_open("ReEncrypt", context, key_arn, wrapped)
+
     def rotate(self) -> str:
         """Add key material, which wraps from now on, and return its id.
 
@@ -152,6 +186,15 @@ class LocalKms:
     def enable(self) -> None:
         """Take back ``disable``."""
         self._switch(enabled=True)
+
+    def _would_open(
+        self, operation: str, context: EncryptionContext, key_arn: str, wrapped: bytes | None
+    ) -> None:
+        key = self._enabled(operation)
+        if wrapped is not None:
+            _unwrap(key, wrapped, context, key_arn)
+        elif key_arn != key.arn:
+            raise _wrong_cell(key.arn, key_arn)
 
     def _switch(self, *, enabled: bool) -> None:
         with local_file.locked(self._path):

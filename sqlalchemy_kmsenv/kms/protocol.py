@@ -33,6 +33,20 @@ class ReWrappedDataKey:
     material_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class KeyDescription:
+    """What a key service says of one KMS key (KMS ``DescribeKey``)."""
+
+    arn: str
+    state: str
+    """``KeyState`` of the KMS API: ``Enabled``, ``Disabled``, ``PendingDeletion``, ..."""
+    material_id: str | None
+    """The key material that wraps now; None where the service does not tell."""
+    spec: str = "SYMMETRIC_DEFAULT"
+    usage: str = "ENCRYPT_DECRYPT"
+    multi_region: bool = False
+
+
 @runtime_checkable
 class Kms(Protocol):
     """One KMS key: it wraps, unwraps and re-wraps data keys.
@@ -74,4 +88,38 @@ class Kms(Protocol):
         Raises:
             WrongCellError: as for ``unwrap``.
         """
+        ...
+
+
+@runtime_checkable
+class InspectableKms(Kms, Protocol):
+    """A ``Kms`` that also tells of its key, and what it would allow, without doing it."""
+
+    def describe(self) -> KeyDescription:
+        """What the service says of the key that wraps. One call."""
+        ...
+
+    def would_generate(self, context: EncryptionContext) -> None:
+        """Return where ``generate_data_key`` would work now; raise what it would. One call."""
+        ...
+
+    def would_unwrap(
+        self, context: EncryptionContext, *, key_arn: str, wrapped: bytes | None = None
+    ) -> None:
+        """Return where ``unwrap`` would work now; raise what it would. One call.
+
+        Without ``wrapped`` permissions and key state alone are looked at, and AWS
+        needs a botocore that knows ``DryRunModifiers`` for that.
+        """
+        ...
+
+    def would_rewrap(
+        self,
+        context: EncryptionContext,
+        *,
+        key_arn: str,
+        new_context: EncryptionContext | None = None,
+        wrapped: bytes | None = None,
+    ) -> None:
+        """Return where ``rewrap`` would work now; raise what it would. One call."""
         ...

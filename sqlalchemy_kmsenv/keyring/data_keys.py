@@ -57,6 +57,10 @@ class SealingKey:
         """Give up the cipher."""
         self.cipher = None
 
+    def retire(self) -> None:
+        """Seal at most the one batch that it was made for."""
+        self._deadline = float("-inf")
+
     def reset_locks(self) -> None:
         """Begin with a free lock; for a child process right after a fork."""
         self._lock = threading.Lock()
@@ -118,6 +122,10 @@ class OpeningKey:
         """Give up the cipher, also for the readers that still hold this object."""
         self.deadline = float("-inf")
         self.cipher = None
+
+    def retire(self) -> None:
+        """Open at most the value that it was looked up for."""
+        self.deadline = float("-inf")
 
     def reset_locks(self) -> None:
         """Nothing: opening takes no lock."""

@@ -22,6 +22,10 @@ class Expiring(Protocol):
         """Give up the key material; whoever still holds the entry cannot use it."""
         ...
 
+    def retire(self) -> None:
+        """Serve once more whoever has just got it, and nobody after that."""
+        ...
+
     def reset_locks(self) -> None:
         """Begin with free locks; for a child process right after a fork."""
         ...
@@ -72,10 +76,11 @@ class FlightStore(Generic[K, V]):
         entry.drop()
 
     def clear(self) -> None:
-        """Drop every entry."""
+        """Drop every entry; one that is being made is not kept when it arrives."""
         with self._lock:
             entries = list(self._entries.values())
             self._entries.clear()
+            self._flights.clear()
         for entry in entries:
             entry.drop()
 
@@ -103,23 +108,28 @@ class FlightStore(Generic[K, V]):
         try:
             entry = make()
         except Exception as error:
-            self._land(key)
+            self._land(key, flight)
             flight.set_exception(error)
             raise
         except BaseException:
             # An interrupt is this thread's own affair: the others try themselves.
-            self._land(key)
+            self._land(key, flight)
             flight.set_result(None)
             raise
-        self._land(key, entry)
+        self._land(key, flight, entry)
         flight.set_result(entry)
         return entry
 
-    def _land(self, key: K, entry: V | None = None) -> None:
+    def _land(self, key: K, flight: Future[V | None], entry: V | None = None) -> None:
         evicted: list[V] = []
         with self._lock:
-            self._flights.pop(key, None)
-            if entry is not None:
+            overtaken = self._flights.get(key) is not flight
+            if not overtaken:
+                del self._flights[key]
+            if entry is not None and overtaken:
+                # clear() came in between: its caller waits for nothing, and keeps nothing.
+                entry.retire()
+            elif entry is not None:
                 self._entries[key] = entry
                 evicted = self._evict()
         for old in evicted:

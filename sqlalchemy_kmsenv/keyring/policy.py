@@ -35,10 +35,12 @@ class CachePolicy:
 
     def _check(self, name: str, ceiling: float) -> None:
         value = getattr(self, name)
-        if not 0 < value <= ceiling:
+        whole = name == "max_age_seconds" or type(value) is int
+        if not (whole and 0 < value <= ceiling):
             limit = "" if ceiling == math.inf else f" and at most {ceiling:,}"
             raise ConfigurationError(
-                f"CachePolicy({name}={value!r}) is out of range: more than 0{limit}"
+                f"CachePolicy({name}={value!r}) is out of range: more than 0{limit};"
+                " all but the age are whole numbers"
             )
 
     @classmethod

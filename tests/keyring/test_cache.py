@@ -340,6 +340,29 @@ def test_forgotten_keys_cannot_be_used_any_more(kms):
         open_one(keyring, envelope)
 
 
+@pytest.mark.parametrize("use", ["seal", "open"])
+def test_a_key_that_arrives_after_forget_serves_once_and_is_not_kept(use, local):
+    """Whoever forgets, because a role was revoked, must not be overtaken by a call in flight."""
+    pausing = PausingKms(local)
+    pausing.resume.set()
+    envelope = seal(Keyring(pausing), b"x")[0]
+    pausing.resume.clear()
+    pausing.entered.clear()
+    keyring = Keyring(pausing)
+    call = (lambda: seal(keyring, b"x")) if use == "seal" else (lambda: open_one(keyring, envelope))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(call)
+        assert pausing.entered.wait(30)
+        keyring.forget()
+        pausing.resume.set()
+        assert first.result(30)
+
+    before = pausing.total
+    call()
+
+    assert pausing.total == before + 1
+
+
 def test_a_disabled_kms_key_stops_a_keyring_at_the_age_limit(kms, local, clock):
     """This is how long a revocation takes to arrive."""
     keyring = Keyring(kms, cache=CachePolicy.strict(), clock=clock)

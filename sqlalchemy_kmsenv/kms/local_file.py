@@ -44,6 +44,9 @@ class Material:
     """64 lower-case hexadecimal digits."""
     key: bytes = field(repr=False)
 
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("key material cannot be pickled")
+
 
 @dataclass(frozen=True, slots=True)
 class LocalKey:

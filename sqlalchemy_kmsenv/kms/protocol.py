@@ -27,6 +27,9 @@ class GeneratedDataKey:
     request_id: str | None = None
     """The call's own id, as the service logs it; None where it has none."""
 
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a GeneratedDataKey holds a data key and cannot be pickled")
+
 
 class UnwrappedDataKey(bytearray):
     """A data key with what else the answer told; any other ``bytearray`` does as well."""

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -517,3 +518,11 @@ def test_a_key_that_may_be_rewrapped_from_still_does_not_unwrap_here(kms, tmp_pa
 
     with pytest.raises(WrongCellError):
         other.unwrap(made.wrapped, CONTEXT, key_arn=made.key_arn)
+
+
+def test_nothing_that_holds_a_key_is_pickled(tmp_path):
+    """A pickle travels: to a cache, a worker, a crash report."""
+    kms = LocalKms.create(tmp_path / "keys.json")
+    for secret in (kms, kms.generate_data_key({})):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(secret)

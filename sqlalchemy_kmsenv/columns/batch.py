@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Column, Connection, Insert, Table, Update, bindparam
+from sqlalchemy import BindParameter, Column, Connection, Insert, Table, Update, bindparam
 
 from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
 from sqlalchemy_kmsenv.columns.dml import (
@@ -19,6 +19,7 @@ from sqlalchemy_kmsenv.columns.dml import (
     inline_values,
     values_of,
 )
+from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealing import seal_values
 from sqlalchemy_kmsenv.columns.transactions import Options
@@ -41,10 +42,22 @@ class Batch(Generic[S]):
         self.table = table
         self.rows: Rows = rows or [{}]
         self._inline = inline_values(statement, self.rows)
+        self._refuse_uneven_rows()
         self._changes: dict[str, Sequence[Any]] = {}
         self._dropped: set[str] = set()
         self._parts: dict[str, list[bytes]] = {}
         self._sections: dict[tuple[str, ...], list[bytes]] = {}
+
+    def _refuse_uneven_rows(self) -> None:
+        # SQLAlchemy goes by the first set of parameters: what only later ones have would not be
+        # sealed, and would be printed with an error about what they lack.
+        first = self.rows[0].keys()
+        if all(row.keys() == first for row in self.rows):
+            return
+        encrypted = {each.key for each in self.table.columns if isinstance(each.type, Encrypted)}
+        for row in self.rows:
+            for key in encrypted & (row.keys() - first):
+                raise _missing(self.table.columns[key])
 
     def written_keys(self) -> set[str]:
         """The keys of the columns that get a value from the statement or its parameters."""
@@ -66,6 +79,15 @@ class Batch(Generic[S]):
             )
         return FromParameters(column.key)
 
+    def known_rows(self) -> list[dict[str, Any]]:
+        """The rows with the values that the statement gives to all of them."""
+        given = {
+            key: inline.source.value
+            for key, inline in self._inline.items()
+            if isinstance(inline.source, FromStatement)
+        }
+        return [{**given, **row} for row in self.rows]
+
     def values(self, column: Column[Any], source: Source) -> list[Any]:
         """One value a row.
 
@@ -80,10 +102,7 @@ class Batch(Generic[S]):
         try:
             return values_of(source, self.rows)
         except KeyError:
-            raise UnboundValueError(
-                f"{described(column)} is missing from some parameter sets of the batch and given in"
-                " others; give it in all, as None where it is NULL"
-            ) from None
+            raise _missing(column) from None
 
     def keep(self, bound: BoundColumn, values: Sequence[Any]) -> None:
         """Use ``values``, one a row, where ``bound`` is part of an identity or a scope."""
@@ -120,6 +139,10 @@ class Batch(Generic[S]):
                     f"{described(column)} takes its value from the parameter {source.key!r}, and so"
                     " does another column; give each encrypted column a parameter of its own"
                 )
+            if column.key in self._inline:
+                # Its parameter may have a type of its own, which knows no envelopes.
+                parameter = bindparam(source.key, type_=column.type)
+                self._set_inline(column, parameter)
             self.add(source.key, values)
         elif isinstance(source, FromStatement):
             self._replace_inline(column, values)
@@ -141,15 +164,17 @@ class Batch(Generic[S]):
         return self.statement, list(copies)
 
     def _replace_inline(self, column: Column[Any], values: Sequence[Any]) -> None:
+        name = ADDED_PREFIX + column.key
+        self._set_inline(column, bindparam(name, type_=column.type))
+        self.add(name, values)
+
+    def _set_inline(self, column: Column[Any], parameter: BindParameter[Any]) -> None:
         if has_ordered_values(self.statement):
             raise UnboundValueError(
                 f"{described(column)} is encrypted and cannot be written with ordered_values();"
                 " use values()"
             )
-        name = ADDED_PREFIX + column.key
-        parameter = bindparam(name, type_=column.type)
         self.statement = self.statement.values({self._inline[column.key].key: parameter})
-        self.add(name, values)
 
     def _sections_of(self, bound_columns: Iterable[BoundColumn]) -> list[bytes]:
         keys = tuple(bound.column.key for bound in bound_columns)
@@ -163,6 +188,13 @@ class Batch(Generic[S]):
             sections = list(map(b"".join, zip(*columns, strict=True)))
             self._sections[keys] = sections
         return sections
+
+
+def _missing(column: Column[Any]) -> UnboundValueError:
+    return UnboundValueError(
+        f"{described(column)} is missing from some parameter sets of the batch and given in"
+        " others; give it in all, as None where it is NULL"
+    )
 
 
 def described(column: Column[Any]) -> str:

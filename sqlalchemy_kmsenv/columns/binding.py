@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Table, types
+from sqlalchemy import Column, Index, Table, UniqueConstraint, types
+from sqlalchemy.dialects import mysql
 
 from sqlalchemy_kmsenv import context
 from sqlalchemy_kmsenv.cell import (
@@ -22,8 +23,10 @@ from sqlalchemy_kmsenv.cell import (
     context_text,
     split_section,
 )
+from sqlalchemy_kmsenv.columns.client_defaults import in_application
 from sqlalchemy_kmsenv.columns.inner import InnerValues, inner_values
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.variants import has_format_of_its_own, type_and_variants
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring import ContextPairs
 
@@ -50,7 +53,7 @@ class BoundColumn:
     column: Column[Any]
     kind: PartKind
     max_length: int | None = None
-    """Characters; longer text could be cut by a database that is not strict."""
+    """Characters or bytes; what is longer could be cut by a database that is not strict."""
     drops_trailing_blanks: bool = False
     text_uuid: bool = False
     """A Uuid(as_uuid=False): the application gives text, in any of its spellings."""
@@ -63,20 +66,34 @@ class BoundColumn:
         """
         try:
             if self.text_uuid:
-                values = [value and uuid.UUID(value) for value in values]
+                values = [value and self._uuid(value, dialect_name) for value in values]
             parts = self.kind.encode_many(values)
         except (TypeError, ValueError, AttributeError) as error:
             raise UnboundValueError(self._refusal(f"cannot name a row: {error}")) from None
         limit = None if dialect_name == "sqlite" else self.max_length
         if limit is not None and max(map(len, values), default=0) > limit:
             raise UnboundValueError(
-                self._refusal(f"takes {limit} characters, and a longer text was given")
+                self._refusal(f"has a length of {limit}, and a longer value was given")
             )
         if self.drops_trailing_blanks and any(value.endswith(" ") for value in values):
             raise UnboundValueError(
                 self._refusal("is CHAR, which drops the blanks that a given text ends with")
             )
         return parts
+
+    def as_given(self, values: Sequence[Any]) -> list[Any]:
+        """Values that the database returned, as an application gives them: CHAR comes padded."""
+        if self.drops_trailing_blanks:
+            return [value.rstrip(" ") if value else value for value in values]
+        return list(values)
+
+    def _uuid(self, value: str, dialect_name: str) -> uuid.UUID:
+        parsed = uuid.UUID(value)
+        # A column of type UUID takes every spelling; elsewhere the text is stored as it is.
+        native = dialect_name == "postgresql" and getattr(self.column.type, "native_uuid", True)
+        if not native and value.replace("-", "") != parsed.hex:
+            raise ValueError("a UUID is given as lower-case hexadecimal digits, with or without -")
+        return parsed
 
     def _refusal(self, what: str) -> str:
         column = self.column
@@ -174,6 +191,13 @@ def _check_column(column: Column[Any], where: str) -> None:
             f"{where}: a server default would store plaintext; use default= or onupdate=, which"
             " run in the application"
         )
+    for name in ("default", "onupdate"):
+        given = getattr(column, name)
+        if given is not None and in_application(given) is None:
+            raise ConfigurationError(
+                f"{where}: {name}= is an SQL expression, which would store plaintext; give a value"
+                " or a Python function"
+            )
 
 
 def _logical_names(column: Column[Any], name: str | None) -> tuple[str, str]:
@@ -187,7 +211,9 @@ def _identity(table: Table, encrypted: Encrypted, where: str) -> tuple[BoundColu
     if encrypted.bind == "column":
         return ()
     if encrypted.identity is not None:
-        return _bound_columns(table, encrypted.identity, where, "identity")
+        identity = _bound_columns(table, encrypted.identity, where, "identity")
+        _check_unique(table, identity, where)
+        return identity
     if not table.primary_key.columns:
         raise IncompleteTableError(
             f"{where}: table {table.name} has no primary key to bind values to; declare one, name"
@@ -196,6 +222,31 @@ def _identity(table: Table, encrypted: Encrypted, where: str) -> tuple[BoundColu
         )
     keys = [column.key for column in table.primary_key.columns]
     return _bound_columns(table, keys, where, "primary key")
+
+
+def _check_unique(table: Table, identity: Iterable[BoundColumn], where: str) -> None:
+    """Refuse an identity that two rows may share: values could be copied from one to the other.
+
+    Raises:
+        IncompleteTableError: no unique key of the table is part of it.
+    """
+    named = {bound.column for bound in identity}
+    keys: list[set[Column[Any]]] = [set(table.primary_key.columns)]
+    keys += [set(each.columns) for each in table.constraints if isinstance(each, UniqueConstraint)]
+    keys += [set(each.columns) for each in table.indexes if each.unique and _is_whole(each)]
+    keys += [{column} for column in named if column.unique]
+    if not any(key and key <= named for key in keys):
+        names = ", ".join(sorted(column.key for column in named))
+        raise IncompleteTableError(
+            f"{where}: identity columns {names} are not unique in {table.name}, so that two rows"
+            " could share their values; declare a UniqueConstraint over them, or name others"
+        )
+
+
+def _is_whole(index: Index) -> bool:
+    """Whether an index is over all rows, and over columns alone."""
+    partial = any(options.get("where") is not None for options in index.dialect_options.values())
+    return not partial and len(index.columns) == len(index.expressions)
 
 
 def _scope(table: Table, encrypted: Encrypted, where: str) -> tuple[tuple[BoundColumn, ...], bool]:
@@ -253,22 +304,29 @@ def _refuse_changing(column: Column[Any], where: str, role: str) -> None:
 
 
 def _of_kind(column: Column[Any], described: str) -> BoundColumn:
-    kind = _part_kind(column.type)
+    # Another type on one of the databases must store the same values in the same way.
+    variants = type_and_variants(column.type)
+    kinds = {_part_kind(each) for each in variants}
+    kind = kinds.pop() if len(kinds) == 1 else None
     if kind is None:
         raise ConfigurationError(
             f"{described} has type {column.type!r}; values can be bound to columns of Integer,"
-            " String, Uuid, LargeBinary and Date. Name other columns with identity=[...], or give"
-            ' up row binding with bind="column"'
+            " String, Uuid, LargeBinary and Date, of one kind on every database. Name other columns"
+            ' with identity=[...], or give up row binding with bind="column"'
         )
-    if kind is not STR_PART:
+    if kind not in (STR_PART, BYTES_PART):
         as_uuid = getattr(column.type, "as_uuid", True)
         return BoundColumn(column, kind, text_uuid=kind is UUID_PART and not as_uuid)
-    is_char = isinstance(column.type, (types.CHAR, types.NCHAR))
-    return BoundColumn(column, kind, getattr(column.type, "length", None), is_char)
+    lengths = [getattr(each, "length", None) for each in variants]
+    is_char = any(isinstance(each, (types.CHAR, types.NCHAR)) for each in variants)
+    return BoundColumn(column, kind, min((n for n in lengths if n), default=None), is_char)
 
 
 def _part_kind(sqlalchemy_type: types.TypeEngine[Any]) -> PartKind | None:
     if isinstance(sqlalchemy_type, (types.Enum, types.TypeDecorator)):
+        return None
+    # MySQL cuts blanks off a text that is too long for its 255 bytes, without a word.
+    if isinstance(sqlalchemy_type, mysql.TINYTEXT) or has_format_of_its_own(sqlalchemy_type):
         return None
     # ZEROFILL changes the text of a number, fixed-length BINARY pads with zeros.
     if getattr(sqlalchemy_type, "zerofill", False) or isinstance(sqlalchemy_type, types.BINARY):

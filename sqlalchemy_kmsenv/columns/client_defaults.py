@@ -6,14 +6,16 @@ or that names the row of one, is needed before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Connection
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Dialect, Engine
 from sqlalchemy.schema import ColumnDefault
 
-from sqlalchemy_kmsenv.columns.dml import Row, Rows
+if TYPE_CHECKING:
+    from sqlalchemy_kmsenv.columns.dml import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,28 @@ class DefaultContext:
 
     connection: Connection
     current_parameters: dict[str, Any]
+    current_column: Column[Any]
+    isinsert: bool
+
+    @property
+    def isupdate(self) -> bool:
+        """Whether the row is updated."""
+        return not self.isinsert
+
+    @property
+    def root_connection(self) -> Connection:
+        """The connection, as SQLAlchemy's own context calls it too."""
+        return self.connection
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the connection."""
+        return self.connection.engine
+
+    @property
+    def execution_options(self) -> Mapping[str, Any]:
+        """The options of the connection."""
+        return self.connection.get_execution_options()
 
     @property
     def dialect(self) -> Dialect:
@@ -35,27 +59,28 @@ class DefaultContext:
 
 def insert_default(column: Column[Any]) -> ColumnDefault | None:
     """The column's ``default=``, where it is a value or a Python function."""
-    return _in_application(column.default)
+    return in_application(column.default)
 
 
 def update_default(column: Column[Any]) -> ColumnDefault | None:
     """The column's ``onupdate=``, where it is a value or a Python function."""
-    return _in_application(column.onupdate)
+    return in_application(column.onupdate)
 
 
 def evaluate(default: ColumnDefault, connection: Connection, rows: Rows) -> list[Any]:
-    """One value a row."""
+    """One value a row; a function may look at the other values of ``rows``."""
     if default.is_scalar:
         return [default.arg] * len(rows)
-    return [_call(default, connection, row) for row in rows]
-
-
-def _call(default: ColumnDefault, connection: Connection, row: Row) -> Any:
     function: Any = default.arg
-    return function(DefaultContext(connection, dict(row)))
+    column: Any = default.column
+    inserts = column.default is default
+    return [
+        function(DefaultContext(connection, dict(row), column, isinsert=inserts)) for row in rows
+    ]
 
 
-def _in_application(default: Any) -> ColumnDefault | None:
+def in_application(default: Any) -> ColumnDefault | None:
+    """``default`` itself, where it is a value or a Python function; None for all else."""
     if isinstance(default, ColumnDefault) and (default.is_scalar or default.is_callable):
         return default
     return None

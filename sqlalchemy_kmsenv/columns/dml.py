@@ -11,11 +11,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Alias, BindParameter, Column, Insert, Table, UniqueConstraint, Update
+from sqlalchemy import (
+    Alias,
+    BindParameter,
+    Column,
+    Insert,
+    Table,
+    TypeDecorator,
+    UniqueConstraint,
+    Update,
+)
 from sqlalchemy.sql import ColumnElement, operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, Grouping, Null
+
+from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
@@ -48,6 +59,8 @@ class Conflict:
     """The keys of the columns that the two rows agree in; empty where that is not known."""
     sets: Mapping[str, Any]
     """What it sets, by column key; empty for DO NOTHING."""
+    table_key: str | None = None
+    """The table's key in its MetaData."""
     conditions: Sequence[Any] = ()
     """What it asks of a row before it is updated, and of the index that decides."""
 
@@ -57,6 +70,7 @@ class Conflict:
         source = getattr(value, "table", None)
         return (
             isinstance(source, Alias)
+            and getattr(source.element, "key", None) == self.table_key
             and source.name in ("excluded", "inserted", "new")
             and value.key == key
         )
@@ -68,6 +82,8 @@ class Conflict:
             return not value.required and value.effective_value is None
         return value is None or isinstance(value, Null)
 
+
+S = TypeVar("S", Insert, Update)
 
 Source = FromParameters | FromStatement | FromDatabase
 
@@ -91,20 +107,48 @@ def table_of(statement: Insert | Update) -> Table | None:
 
 def inline_values(statement: Insert | Update, rows: Rows) -> dict[str, InlineValue]:
     """The values that the statement itself carries, by column key."""
-    pairs: list[tuple[Any, Any]] = list((statement._values or {}).items())
-    pairs += getattr(statement, "_ordered_values", None) or ()
-    return {_column_key(key): InlineValue(key, _source(value, rows)) for key, value in pairs}
+    return {
+        _column_key(key): InlineValue(key, _source(value, rows))
+        for key, value in _pairs(statement)
+        if not _is_of_another_table(statement, key)
+    }
+
+
+def written_columns(statement: Update) -> Iterator[tuple[Table, str]]:
+    """The columns that ``values()`` names as columns: each with its table, and its key."""
+    for key, _ in _pairs(statement):
+        table = None if isinstance(key, str) else getattr(_plain_column(key), "table", None)
+        if isinstance(table, Table):
+            yield table, _column_key(key)
 
 
 def value_expressions(statement: Insert | Update) -> Iterator[tuple[str, Any]]:
     """Every value that the statement carries, by column key; of ``values([...])`` too."""
-    pairs: list[tuple[Any, Any]] = list((statement._values or {}).items())
-    pairs += getattr(statement, "_ordered_values", None) or ()
+    pairs = _pairs(statement)
     for group in getattr(statement, "_multi_values", ()):
         for row in group:
             pairs += row.items() if isinstance(row, dict) else zip(repeat(""), row, strict=False)
     for key, value in pairs:
         yield _column_key(key), value
+
+
+def _pairs(statement: Insert | Update) -> list[tuple[Any, Any]]:
+    pairs: list[tuple[Any, Any]] = list((statement._values or {}).items())
+    pairs += getattr(statement, "_ordered_values", None) or ()
+    return pairs
+
+
+def _is_of_another_table(statement: Insert | Update, key: Any) -> bool:
+    """MySQL's UPDATE of several tables sets columns of all of them."""
+    if isinstance(key, str):
+        return False
+    table = getattr(_plain_column(key), "table", None)
+    return isinstance(table, Table) and table.key != getattr(statement.table, "key", None)
+
+
+def copy_of(statement: S) -> S:
+    """The same statement once more, to be changed."""
+    return statement._generate()
 
 
 def has_ordered_values(statement: Insert | Update) -> bool:
@@ -129,14 +173,14 @@ def with_inline_rows(
         kept = {key: value for key, value in row.items() if _column_key(key) not in changes}
         changed = {table.columns[key]: values[index] for key, values in changes.items()}
         rows.append({**kept, **changed})
-    copy = statement._generate()
+    copy = copy_of(statement)
     copy._multi_values = (rows,)
     return copy
 
 
-def has_prefixes(statement: Insert) -> bool:
-    """Whether the INSERT says more of itself, such as IGNORE or OR REPLACE."""
-    return bool(statement._prefixes)
+def prefixes(statement: Insert) -> list[str]:
+    """What the INSERT says more of itself, such as IGNORE or OR REPLACE."""
+    return [str(prefix) for prefix, _ in statement._prefixes]
 
 
 def is_inline(statement: Insert) -> bool:
@@ -179,7 +223,8 @@ def _conflict(clause: Any, table: Table | None) -> Conflict:
     ]
     return Conflict(
         target,
-        {_column_key(key): value for key, value in dict(sets).items()},
+        {_target_key(table, _column_key(key)): value for key, value in dict(sets).items()},
+        None if table is None else table.key,
         [condition for condition in conditions if condition is not None],
     )
 
@@ -187,15 +232,19 @@ def _conflict(clause: Any, table: Table | None) -> Conflict:
 def _target_key(table: Table | None, element: Any) -> str:
     if not isinstance(element, str):
         return str(getattr(element, "key", element))
-    # A string is the name in the database, not the key in the MetaData.
-    named = () if table is None else table.columns
-    return next((str(each.key) for each in named if each.name == element), element)
+    # A string may be the name in the database, not the key in the MetaData.
+    if table is None or element in table.columns:
+        return element
+    return next((str(each.key) for each in table.columns if each.name == element), element)
 
 
 def _constraint_columns(table: Table, name: Any) -> frozenset[str]:
+    if name is None:
+        return frozenset()
     names = {name, str(name)}
     primary = table.primary_key
-    if name is primary or primary.name in names or f"{table.name}_pkey" in names:
+    # PostgreSQL's own name for a primary key that has none.
+    if name is primary or (primary.name or f"{table.name}_pkey") in names:
         return frozenset(each.key for each in primary.columns)
     for constraint in table.constraints:
         if isinstance(constraint, UniqueConstraint) and constraint.name in names:
@@ -279,8 +328,19 @@ def _plain_column(key: Any) -> Column[Any]:
     return column
 
 
+def _changes_on_the_way(value: BindParameter[Any]) -> bool:
+    """Whether what reaches the database may be another value than can be seen here.
+
+    No column that values are bound to has a ``TypeDecorator``, so that one is the
+    parameter's own.
+    """
+    return isinstance(value.type, TypeDecorator) and not isinstance(value.type, Encrypted)
+
+
 def _source(value: Any, rows: Rows) -> Source:
     if isinstance(value, BindParameter):
+        if _changes_on_the_way(value):
+            return FromDatabase()
         if rows and value.key in rows[0]:
             return FromParameters(value.key)
         return FromDatabase() if value.required else FromStatement(value.effective_value)

@@ -14,11 +14,20 @@ from sqlalchemy_kmsenv.columns.binding import IncompleteTableError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
-from sqlalchemy_kmsenv.columns.late_sealing import after_insert
-from sqlalchemy_kmsenv.columns.plan import encrypted_columns, refuse_shared_names
+from sqlalchemy_kmsenv.columns.late_sealing import after_insert, refused, sending
+from sqlalchemy_kmsenv.columns.marks import late_rows_of
+from sqlalchemy_kmsenv.columns.other_targets import refuse_other_targets
+from sqlalchemy_kmsenv.columns.plan import (
+    encrypted_columns,
+    forget_plan,
+    refuse_keys_over_envelopes,
+    refuse_shared_names,
+)
 from sqlalchemy_kmsenv.columns.row_logging import mute, unmute
 from sqlalchemy_kmsenv.columns.transactions import Options
 from sqlalchemy_kmsenv.columns.updating import seal_update
+from sqlalchemy_kmsenv.columns.variants import type_and_variants
+from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring.statements import next_statement
 
 
@@ -32,6 +41,8 @@ def listen() -> None:
     event.listen(Engine, "after_execute", _after_statement)
     event.listen(Engine, "before_cursor_execute", places.before_cursor_execute)
     event.listen(Engine, "before_cursor_execute", _next_statement)
+    event.listen(Engine, "before_cursor_execute", sending)
+    event.listen(Engine, "handle_error", refused)
     event.listen(Engine, "after_cursor_execute", mute)
     event.listen(Engine, "after_execute", unmute)
     moving.listen()
@@ -40,7 +51,16 @@ def listen() -> None:
     flushing.listen()
 
 
-def _adopt_column(column: Column[Any], _: Any) -> None:
+def _adopt_column(column: Column[Any], parent: Any) -> None:
+    if isinstance(parent, Table):
+        forget_plan(parent)
+    if any(isinstance(each, Encrypted) for each in type_and_variants(column.type)[1:]) or (
+        isinstance(column.type, Encrypted) and len(type_and_variants(column.type)) > 1
+    ):
+        raise ConfigurationError(
+            f"{column.name}: Encrypted and with_variant() do not go together; a value is encrypted"
+            " on every database, and its inner type is the library's own affair"
+        )
     if isinstance(column.type, Encrypted):
         column.type.adopt(column)
 
@@ -63,6 +83,7 @@ def _check_mapped_tables(mapper: Mapper[Any], _: Any) -> None:
 def _check_table(table: Table, *_: Any, **__: Any) -> None:
     if encrypted_columns(table):
         refuse_shared_names(table)
+        refuse_keys_over_envelopes(table)
 
 
 def _seal_statement(
@@ -74,6 +95,7 @@ def _seal_statement(
 ) -> tuple[Any, Any, Any]:
     if not isinstance(statement, (Insert, Update)):
         return statement, many, single
+    refuse_other_targets(statement, many or ([single] if single else []))
     table = table_of(statement)
     bindings = encrypted_columns(table) if table is not None else {}
     if table is None or not bindings:
@@ -100,5 +122,6 @@ def _next_statement(*_: Any) -> None:
 def _after_statement(
     connection: Connection, statement: Any, _: Any, __: Any, ___: Any, result: Any
 ) -> None:
-    if isinstance(statement, Insert):
-        after_insert(connection, result)
+    rows = late_rows_of(statement)
+    if rows is not None:
+        after_insert(connection, rows, result)

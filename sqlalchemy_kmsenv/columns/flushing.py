@@ -42,6 +42,6 @@ def _after_flush(session: Session, _: Any) -> None:
 
 def _after_rollback(session: Session, _: Any) -> None:
     for connection in session.info.pop(_INFO_KEY, []):
-        ledger = None if connection.closed else open_ledger(connection)
+        ledger = open_ledger(connection)
         if ledger is not None:
             ledger.flushing = False

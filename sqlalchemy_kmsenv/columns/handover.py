@@ -73,7 +73,8 @@ def _after_update(_: Mapper[Any], connection: Connection, __: Any) -> None:
 
 
 def _forget(connection: Connection, *_: Any) -> None:
-    if not connection.closed:
+    # An invalidated connection would connect anew to say what it knows.
+    if not connection.closed and not connection.invalidated:
         connection.info.pop(_INFO_KEY, None)
 
 

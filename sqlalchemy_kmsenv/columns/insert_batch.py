@@ -14,9 +14,9 @@ from sqlalchemy_kmsenv.columns.dml import (
     Rows,
     Source,
     conflicts,
-    has_prefixes,
     inline_rows,
     is_inline,
+    prefixes,
     with_inline_rows,
 )
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
@@ -61,6 +61,10 @@ class InsertBatch(Batch[Insert]):
             keys = self.table.primary_key.columns
             self.statement = self.statement.return_defaults(*keys, sort_by_parameter_order=True)
 
+    def ignores(self) -> bool:
+        """Whether it is an INSERT IGNORE."""
+        return any("IGNORE" in prefix.upper() for prefix in prefixes(self.statement))
+
     def why_keys_stay_unknown(self) -> str | None:
         """Why the database cannot be asked which rows this INSERT made, and what to do."""
         return next(self._obstacles(), None)
@@ -80,7 +84,7 @@ class InsertBatch(Batch[Insert]):
                 " inserted_primary_key_rows holds the keys), add the objects to a session, or give"
                 " the key with each row"
             )
-        if conflicts(statement) or has_prefixes(statement):
+        if conflicts(statement) or prefixes(statement):
             yield (
                 "an INSERT that may skip or replace rows does not say which it made; give the key"
                 " with each row"

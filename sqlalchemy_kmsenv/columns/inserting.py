@@ -15,6 +15,7 @@ from sqlalchemy_kmsenv.columns.generated_keys import take_ahead
 from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
 from sqlalchemy_kmsenv.columns.late_sealing import EMPTY
 from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of
+from sqlalchemy_kmsenv.columns.marks import marked
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealing import encode_values
 from sqlalchemy_kmsenv.columns.transactions import Options, open_savepoints
@@ -41,9 +42,11 @@ def seal_insert(
             f"INSERT ... SELECT into {_names(table, copied)} would copy values to rows they are"
             " not sealed for; read them, and insert them with a list of parameters"
         )
-    if select_names(statement):
-        return statement, list(rows)
     batch = InsertBatch(connection, statement, table, rows, options)
+    if select_names(statement):
+        _refuse_defaults(statement, bindings)
+        refuse_conflicts(batch, bindings)
+        return marked(statement), list(rows)
     writes = list(_writes(batch, bindings))
     unknown = _unknown(batch, [binding for binding, _, _ in writes])
     for key, bound in list(unknown.items()):
@@ -53,15 +56,16 @@ def seal_insert(
             batch.keep(bound, taken)
             del unknown[key]
     refuse_conflicts(batch, bindings)
+    _refuse_ignore(batch, writes)
     late = []
     for binding, source, values in writes:
         if any(bound.column.key in unknown for bound in binding.bound_columns):
             late.append((binding, source, values))
         else:
             batch.seal(binding, source, values)
-    if late:
-        _leave_for_later(batch, late, unknown)
-    return batch.result()
+    left = _leave_for_later(batch, late, unknown) if late else None
+    sealed, sealed_rows = batch.result()
+    return marked(sealed, left), sealed_rows
 
 
 _Write = tuple[Binding, Source | None, Sequence[Any]]
@@ -75,7 +79,7 @@ def _writes(batch: InsertBatch, bindings: Mapping[str, Binding]) -> Iterator[_Wr
         if source is not None:
             values = batch.values(binding.column, source)
         elif default is not None:
-            values = evaluate(default, batch.connection, batch.rows)
+            values = evaluate(default, batch.connection, batch.known_rows())
         else:
             continue
         if not all_null(values):
@@ -113,7 +117,7 @@ def _given(batch: InsertBatch, column: Column[Any]) -> Sequence[Any] | None:
     default = insert_default(column)
     if default is None:
         return None
-    values = evaluate(default, batch.connection, batch.rows)
+    values = evaluate(default, batch.connection, batch.known_rows())
     batch.add(column.key, values)
     return values
 
@@ -128,6 +132,26 @@ def _refuse_zero(batch: InsertBatch, bound: BoundColumn, values: Sequence[Any]) 
         )
 
 
+def _refuse_defaults(statement: Insert, bindings: Mapping[str, Binding]) -> None:
+    if not statement.include_insert_from_select_defaults:
+        return
+    for binding in bindings.values():
+        if insert_default(binding.column) is not None:
+            raise UnboundValueError(
+                f"INSERT ... SELECT would fill {described(binding.column)} with its default, which"
+                " is sealed for no row; use from_select(..., include_defaults=False)"
+            )
+
+
+def _refuse_ignore(batch: InsertBatch, writes: Sequence[_Write]) -> None:
+    if writes and batch.connection.dialect.name in ("mysql", "mariadb") and batch.ignores():
+        raise UnboundValueError(
+            f"INSERT IGNORE into {batch.table.name}: MySQL and MariaDB would change a key that is"
+            " out of range instead of refusing it, and a value is sealed for the key as given. Use"
+            " on_duplicate_key_update(), which can set the primary key to itself"
+        )
+
+
 def _server_makes(column: Column[Any]) -> bool:
     return (
         column is column.table.autoincrement_column
@@ -138,7 +162,7 @@ def _server_makes(column: Column[Any]) -> bool:
 
 def _leave_for_later(
     batch: InsertBatch, writes: Sequence[_Write], unknown: Mapping[str, BoundColumn]
-) -> None:
+) -> LateRows:
     """Insert empty cells, and have them sealed once the database has said the keys."""
     names = ", ".join(described(bound.column) for bound in unknown.values())
     refused = batch.why_keys_stay_unknown()
@@ -162,6 +186,7 @@ def _leave_for_later(
         savepoints=open_savepoints(batch.connection),
     )
     ledger_of(batch.connection).expect(rows)
+    return rows
 
 
 def _not_known(bound: BoundColumn, binding: Binding) -> str:

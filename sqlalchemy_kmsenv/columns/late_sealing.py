@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     CursorResult,
     LargeBinary,
+    Table,
     TableClause,
     and_,
     bindparam,
@@ -24,11 +25,14 @@ from sqlalchemy import (
     table,
     update,
 )
+from sqlalchemy.engine import ExceptionContext, ExecutionContext
+from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv.cell import join_parts
 from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX
 from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
 from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of, open_ledger
+from sqlalchemy_kmsenv.columns.marks import late_rows_of
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealed import Sealed
 from sqlalchemy_kmsenv.columns.stored_rows import Key, read_stored
@@ -40,17 +44,32 @@ EMPTY = Sealed(b"")
 _ROWS_A_CHECK = 500
 
 
-def after_insert(connection: Connection, result: CursorResult[Any]) -> None:
+def sending(
+    _: Connection, __: Any, ___: str, ____: Any, context: ExecutionContext, _____: bool
+) -> None:
+    """A ``before_cursor_execute`` listener: an INSERT of rows to be sealed later is sent."""
+    rows = late_rows_of(context.invoked_statement)
+    if rows is not None:
+        rows.sent = True
+
+
+def refused(error: ExceptionContext) -> None:
+    """A ``handle_error`` listener: the database refused it, so that it left no row."""
+    context = error.execution_context
+    rows = None if context is None else late_rows_of(context.invoked_statement)
+    if rows is not None and isinstance(error.sqlalchemy_exception, DBAPIError):
+        rows.sent = False
+
+
+def after_insert(connection: Connection, rows: LateRows, result: CursorResult[Any]) -> None:
     """Learn the keys of the rows that an INSERT left; seal them, unless a flush will.
 
     Raises:
         UnboundValueError: the database did not say them.
         KeyServiceError: no data key could be had; the transaction cannot be committed.
     """
-    ledger = open_ledger(connection)
-    rows = ledger.executed() if ledger is not None else None
-    if ledger is None or rows is None:
-        return
+    ledger = ledger_of(connection)
+    ledger.executed(rows)
     keys = [tuple(key) for key in result.inserted_primary_key_rows if key is not None]
     if len(keys) != rows.count or any(None in key for key in keys):
         raise UnboundValueError(
@@ -70,13 +89,23 @@ def seal_waiting(connection: Connection) -> None:
         KeyServiceError: no data key could be had; the transaction cannot be committed.
     """
     ledger = ledger_of(connection)
-    ledger.failed()
     batches: dict[tuple[Any, ...], list[LateRows]] = {}
     for rows in ledger.waiting:
         batches.setdefault(_batch_key(rows), []).append(rows)
     for inserts in batches.values():
         _seal(connection, inserts)
     ledger.waiting = []
+
+
+def seal_waiting_of(connection: Connection, written: Table) -> None:
+    """Seal what waits, where rows of this table do: an UPDATE must come behind their INSERT.
+
+    Raises:
+        UnboundValueError, KeyServiceError: as for ``seal_waiting``.
+    """
+    ledger = open_ledger(connection)
+    if ledger is not None and any(rows.table is written for rows in ledger.waiting):
+        seal_waiting(connection)
 
 
 def _batch_key(rows: LateRows) -> tuple[Any, ...]:
@@ -132,7 +161,7 @@ def _parts(connection: Connection, rows: LateRows) -> dict[str, list[bytes]]:
             if name in parts:
                 continue
             if name in of_key:
-                parts[name] = bound.parts(of_key[name], dialect_name)
+                parts[name] = bound.parts(bound.as_given(of_key[name]), dialect_name)
             else:
                 stored[name] = bound
     if stored:
@@ -141,7 +170,7 @@ def _parts(connection: Connection, rows: LateRows) -> dict[str, list[bytes]]:
         present: list[Key] = [row for row in found if row is not None]
         if len(present) == len(found):
             for bound, values in zip(stored.values(), zip(*present, strict=True), strict=True):
-                parts[bound.column.key] = bound.parts(values, dialect_name)
+                parts[bound.column.key] = bound.parts(bound.as_given(values), dialect_name)
             return parts
         raise UnboundValueError(
             f"rows of {rows.table.name} that were just inserted cannot be read back, so their"

@@ -37,39 +37,42 @@ class LateRows:
     """The primary key of each row, once the database has said it."""
     savepoints: frozenset[str] = frozenset()
     """The savepoints that were open when the rows were inserted."""
+    sent: bool = False
+    """Whether the database was given the INSERT, and has not refused it."""
 
 
 @dataclass(slots=True)
 class Ledger:
     """One connection's rows, in the order of their INSERTs."""
 
-    executing: LateRows | None = None
-    """Belongs to the INSERT that is on its way to the database."""
+    under_way: list[LateRows] = field(default_factory=list)
+    """Those of INSERTs that the database has not answered; one may run inside of another."""
     waiting: list[LateRows] = field(default_factory=list)
     flushing: bool = False
     """Whether a flush will seal what waits when it ends."""
 
     def expect(self, rows: LateRows) -> None:
-        """The next INSERT of this connection is that of ``rows``."""
-        self.failed()
-        self.executing = rows
+        """An INSERT of these rows is about to be sent."""
+        self.under_way.append(rows)
 
-    def executed(self) -> LateRows | None:
-        """The rows of the INSERT that has just been executed; they wait from now on."""
-        rows, self.executing = self.executing, None
-        if rows is not None:
-            self.waiting.append(rows)
-        return rows
+    def executed(self, rows: LateRows) -> None:
+        """Their INSERT has been executed; they wait from now on."""
+        self.under_way = [each for each in self.under_way if each is not rows]
+        self.waiting.append(rows)
 
-    def failed(self) -> None:
-        """The INSERT on its way failed. One of many rows may have left some of them."""
-        rows, self.executing = self.executing, None
-        if rows is not None and rows.count > 1:
-            self.waiting.append(rows)
+    def unsealed(self) -> list[LateRows]:
+        """All that may be in the database without its values.
+
+        An INSERT of many rows that failed may have left some of them; one that was
+        sent, and not refused, has left its row, whatever was raised since.
+        """
+        lost = [rows for rows in self.under_way if rows.sent or rows.count > 1]
+        return [*self.waiting, *lost]
 
     def rolled_back_to(self, savepoint: str) -> None:
         """Forget the rows that were inserted since."""
         self.waiting = [rows for rows in self.waiting if savepoint not in rows.savepoints]
+        self.under_way = [rows for rows in self.under_way if savepoint not in rows.savepoints]
 
 
 def ledger_of(connection: Connection) -> Ledger:
@@ -79,7 +82,10 @@ def ledger_of(connection: Connection) -> Ledger:
 
 
 def open_ledger(connection: Connection) -> Ledger | None:
-    """The ledger of a connection, where it has one."""
+    """The ledger of a connection, where it has one, and the connection is alive."""
+    # An invalidated connection would connect anew to say what it knows.
+    if connection.closed or connection.invalidated:
+        return None
     ledger: Ledger | None = connection.info.get(_INFO_KEY)
     return ledger
 
@@ -91,13 +97,13 @@ def listen() -> None:
     event.listen(Engine, "rollback_twophase", _forget)
     event.listen(Engine, "commit", _before_commit)
     event.listen(Engine, "prepare_twophase", _before_prepare)
+    event.listen(Engine, "commit_twophase", _before_second_phase)
     event.listen(Pool, "checkin", _checked_in)
 
 
 def _rollback_savepoint(connection: Connection, name: str, _: Any) -> None:
-    ledger = None if connection.closed else open_ledger(connection)
+    ledger = open_ledger(connection)
     if ledger is not None:
-        ledger.failed()
         ledger.rolled_back_to(name)
 
 
@@ -128,13 +134,17 @@ def _before_prepare(connection: Connection, _: Any) -> None:
     if unsealed:
         raise UnboundValueError(
             f"rows of {unsealed} were inserted in this transaction and could not be sealed, so it"
-            " is not prepared; roll it back"
+            " is neither prepared nor committed; roll it back"
         )
+
+
+def _before_second_phase(connection: Connection, xid: Any, is_prepared: bool) -> None:
+    if not is_prepared:
+        _before_prepare(connection, xid)
 
 
 def _unsealed_tables(connection: Connection) -> str:
     ledger = open_ledger(connection)
     if ledger is None:
         return ""
-    ledger.failed()
-    return ", ".join(sorted({rows.table.name for rows in ledger.waiting}))
+    return ", ".join(sorted({rows.table.name for rows in ledger.unsealed()}))

@@ -26,6 +26,7 @@ from sqlalchemy_kmsenv.cell import (
     PartKind,
 )
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.origins import column_beside
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.errors import ConfigurationError
 
@@ -68,20 +69,20 @@ def pack(expression: ColumnElement[Any], binding: Binding) -> PackedCell:
             " stored bytes use type_coerce(column, LargeBinary)"
         )
     parts = tuple(
-        (bound.kind, _corresponding(source, bound.column, binding))
-        for bound in binding.bound_columns
+        (bound.kind, _beside(stored, bound.column, binding)) for bound in binding.bound_columns
     )
     all_primary = all(bound.column.primary_key for bound in binding.bound_columns)
     return PackedCell(stored, parts, all_primary=all_primary)
 
 
-def _corresponding(source: FromClause, column: Column[Any], binding: Binding) -> ColumnElement[Any]:
-    found = source.corresponding_column(column)
+def _beside(stored: Any, column: Column[Any], binding: Binding) -> ColumnElement[Any]:
+    found = column_beside(stored, column)
     if found is None:
         raise UnboundValueError(
-            f"{_name(binding)} is read from a subquery that does not carry"
-            f" {column.table.name}.{column.name}, which names its row; add that column to the"
-            " subquery"
+            f"{_name(binding)} is encrypted and read from a subquery that does not carry"
+            f" {column.table.name}.{column.name} beside it, which names its row; add that column"
+            " to the subquery. A UNION that mixes it with other columns, or in other places,"
+            " cannot be read"
         )
     return found
 
@@ -112,7 +113,8 @@ def _compile_sqlite(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> st
     # || makes text of bytes without changing them; the cast only changes the label back.
     stored = _process(compiler, element.stored, kw)
     if not element.parts:
-        return stored
+        # A column of SQLite may hold a number, of which Python would make bytes of its own.
+        return f"CAST({stored} AS BLOB)"
     parts = _concatenated(element, compiler, kw, _SQLITE)
     packed = f"CAST({parts} || {stored} AS BLOB)"
     return _never_null_by_mistake(packed, stored, "x''")
@@ -136,7 +138,9 @@ def _compile_mysql(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str
     if not element.parts:
         return stored
     parts = _joined(element, compiler, kw, _MYSQL, ", ")
-    return _never_null_by_mistake(f"CONCAT({parts}, {stored})", stored, "x''")
+    # With sql_mode=ORACLE, CONCAT takes NULL for an empty text.
+    packed = f"coalesce(CONCAT({parts}, {stored}), x'')"
+    return f"CASE WHEN {stored} IS NOT NULL THEN {packed} END"
 
 
 def _never_null_by_mistake(packed: str, stored: str, empty: str) -> str:
@@ -145,14 +149,21 @@ def _never_null_by_mistake(packed: str, stored: str, empty: str) -> str:
     return f"coalesce({packed}, CASE WHEN {stored} IS NOT NULL THEN {empty} END)"
 
 
-# SQLite keeps whatever it is given in a column of any type. What is no key of its kind makes
-# the packed cell NULL, which is an error; the bytes of an envelope must not pass for one.
+# SQLite keeps whatever it is given in a column of any type, and 'a' and x'61' are two keys.
+# What is no key of its kind makes the packed cell NULL, which is an error: one of two rows
+# that look alike must not open the values of the other.
 _SQLITE = {
     INT_PART: "CASE typeof({0}) WHEN 'integer' THEN {0} END",
-    STR_PART: "lower(hex({0}))",
-    UUID_PART: "CASE WHEN length({0}) = 32 AND {0} NOT GLOB '*[^0-9a-f]*' THEN {0} END",
-    BYTES_PART: "lower(hex({0}))",
-    DATE_PART: "CASE WHEN {0} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' THEN {0} END",
+    STR_PART: "CASE typeof({0}) WHEN 'text' THEN lower(hex({0})) END",
+    UUID_PART: (
+        "CASE WHEN typeof({0}) = 'text' AND length({0}) = 32 AND {0} NOT GLOB '*[^0-9a-f]*'"
+        " THEN {0} END"
+    ),
+    BYTES_PART: "CASE typeof({0}) WHEN 'blob' THEN lower(hex({0})) END",
+    DATE_PART: (
+        "CASE WHEN typeof({0}) = 'text'"
+        " AND {0} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' THEN {0} END"
+    ),
 }
 _POSTGRESQL = {
     INT_PART: "CAST({0} AS TEXT)",

@@ -31,12 +31,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Compiled, ExecutionContext
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.sql.elements import (
     BinaryExpression,
     Case,
     ColumnClause,
     Null,
+    TableValuedColumn,
     _textual_label_reference,
 )
 from sqlalchemy.sql.functions import FunctionElement, count
@@ -48,6 +49,8 @@ from sqlalchemy.sql.selectable import (
 from sqlalchemy.sql.visitors import HasTraverseInternals
 
 from sqlalchemy_kmsenv.columns.dml import conflicts, select_names, value_expressions
+from sqlalchemy_kmsenv.columns.marks import was_sealed
+from sqlalchemy_kmsenv.columns.other_targets import refuse_unsealed
 from sqlalchemy_kmsenv.columns.outputs import (
     check_compound,
     check_distinct,
@@ -65,12 +68,16 @@ _CLAUSES = {
     "_having_criteria": "HAVING",
     "_distinct_on": "DISTINCT ON",
 }
+_NAMING = ("_order_by_clauses", "_group_by_clauses", "_having_criteria")
+"""Where a label of the result may be named by a text."""
 _RETURNING = ("_returning", "_return_defaults_columns", "_supplemental_returning")
 _ELSEWHERE = (*_CLAUSES, *_RETURNING, "_raw_columns", "_memoized_select_entities", "selects",
               "select", "table", "column_args", "_post_values_clause", "_values")  # fmt: skip
 """What is looked at in its own way, or is no place of its own."""
 
 _checked: weakref.WeakSet[Compiled] = weakref.WeakSet()
+_checked_sealed: weakref.WeakSet[Compiled] = weakref.WeakSet()
+"""Compiled forms that are right if the statement was sealed before."""
 
 
 def before_cursor_execute(
@@ -82,25 +89,50 @@ def before_cursor_execute(
         UnboundValueError: an encrypted column stands where its envelope would be worked on.
     """
     compiled = context.compiled
-    if not isinstance(compiled, SQLCompiler) or compiled in _checked:
+    if isinstance(compiled, DDLCompiler):
+        check_definition(compiled.statement)
+    if not isinstance(compiled, SQLCompiler):
+        return
+    sealed = was_sealed(context.invoked_statement)
+    checked = _checked_sealed if sealed else _checked
+    if compiled in checked:
         return
     # What the ORM made of an ORM statement is kept with it.
     statement = getattr(compiled.compile_state, "statement", None)
     try:
-        check_places(compiled.statement if statement is None else statement)
+        check_places(
+            compiled.statement if statement is None else statement,
+            unsealed=None if sealed else compiled.column_keys or (),
+        )
     except UnboundValueError:
         cursor.close()
         raise
-    _checked.add(compiled)
+    checked.add(compiled)
 
 
-def check_places(statement: Any) -> None:
+def check_places(statement: Any, *, unsealed: Iterable[str] | None = None) -> None:
     """Look through a statement and the statements inside it.
 
+    ``unsealed`` holds the names of the parameters of a statement that was not sealed.
+
     Raises:
-        UnboundValueError: an encrypted column stands where its envelope would be worked on.
+        UnboundValueError: an encrypted column stands where its envelope would be worked
+            on, or a statement that was not sealed writes one.
     """
+    if unsealed is not None and isinstance(statement, (Insert, Update)):
+        refuse_unsealed(statement, unsealed)
     _Walk().statement(statement)
+
+
+def check_definition(definition: Any) -> None:
+    """Look through the SELECT that a new table or view is made from.
+
+    Raises:
+        UnboundValueError: it selects an encrypted column.
+    """
+    selectable = getattr(definition, "selectable", None)
+    if isinstance(selectable, (Select, CompoundSelect)):
+        _Walk().statement(selectable, into="the rows of another table")
 
 
 class _Walk:
@@ -134,7 +166,7 @@ class _Walk:
     def _clauses(self, statement: Any) -> None:
         for attribute, place in _CLAUSES.items():
             for element in getattr(statement, attribute, None) or ():
-                if isinstance(statement, (Select, CompoundSelect)):
+                if attribute in _NAMING and isinstance(statement, (Select, CompoundSelect)):
                     _check_label_name(statement, element, place)
                 self._value(element, place)
         if isinstance(statement, HasTraverseInternals):
@@ -146,6 +178,8 @@ class _Walk:
             element = unlabelled(column)
             if into is None and is_encrypted(element):
                 self._source(element)
+            elif isinstance(element, TableValuedColumn):
+                self._whole_rows(element)
             elif isinstance(element, count):
                 self._count(element)
             else:
@@ -182,7 +216,9 @@ class _Walk:
         elif isinstance(element, (FromClause, SelectStatementGrouping, Select, CompoundSelect)):
             self._rows(element, place)
         elif isinstance(element, (Insert, Update, Delete)):
-            self.statement(element)
+            self._nested(element)
+        elif isinstance(element, TableValuedColumn):
+            self._whole_rows(element)
         elif isinstance(element, Exists):
             self._exists(element)
         elif isinstance(element, count):
@@ -214,7 +250,20 @@ class _Walk:
         elif isinstance(element, FunctionElement):
             self._value(element, "FROM")
         else:
-            self.statement(element)
+            self._nested(element)
+
+    def _nested(self, statement: Any) -> None:
+        """A statement inside of another one."""
+        if isinstance(statement, (Insert, Update)):
+            refuse_unsealed(statement)
+        self.statement(statement)
+
+    def _whole_rows(self, element: Any) -> None:
+        """``table_valued()`` makes one value of all columns of a row."""
+        for column in element.scalar_alias.columns:
+            if is_encrypted(column):
+                _refuse(column, "table_valued()")
+        self._rows(element.scalar_alias, "FROM")
 
     def _exists(self, element: Any) -> None:
         inner = element.element
@@ -242,7 +291,9 @@ def _check_label_name(statement: Any, element: Any, place: str) -> None:
 
 def _parts_of(element: Any) -> Iterator[Any]:
     yield element
-    if isinstance(element, HasTraverseInternals):
+    # A statement inside of this one has labels of its own.
+    inner = isinstance(element, (FromClause, ColumnClause, SelectStatementGrouping, Select))
+    if isinstance(element, HasTraverseInternals) and not inner:
         for child in element.get_children():
             yield from _parts_of(child)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Table
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Column, Index, Table, UniqueConstraint
 
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
@@ -21,7 +24,7 @@ class _Plan:
 
     def __init__(self, table: Table | None = None) -> None:
         self.table = table
-        self.columns = -1
+        self.columns: list[Column[Any]] = []
         self.bindings: dict[str, Binding] = {}
 
     def __reduce__(self) -> tuple[type[_Plan], tuple[()]]:
@@ -35,16 +38,45 @@ def encrypted_columns(table: Table) -> dict[str, Binding]:
         ConfigurationError: a column is declared in a way that cannot work.
     """
     plan: _Plan | None = getattr(table, _ATTRIBUTE, None)
-    if plan is None or plan.table is not table or plan.columns != len(table.columns):
+    if plan is None or plan.table is not table or len(plan.columns) != len(table.columns):
         plan = _Plan(table)
         plan.bindings = {
             column.key: column.type.binding
             for column in table.columns
             if isinstance(column.type, Encrypted)
         }
-        plan.columns = len(table.columns)
+        plan.columns = list(table.columns)
         setattr(table, _ATTRIBUTE, plan)
     return plan.bindings
+
+
+def forget_plan(table: Table) -> None:
+    """Look at the columns anew: one was added, or put in the place of another."""
+    setattr(table, _ATTRIBUTE, None)
+
+
+def concerned(bindings: Mapping[str, Binding]) -> set[str]:
+    """The keys of the encrypted columns of a table, and of those that they are bound to."""
+    bound = {each.column.key for binding in bindings.values() for each in binding.bound_columns}
+    return bound | bindings.keys()
+
+
+def refuse_keys_over_envelopes(table: Table) -> None:
+    """Refuse a unique constraint or an index over an encrypted column.
+
+    Raises:
+        ConfigurationError: no two envelopes of one value are alike.
+    """
+    encrypted = {binding.column for binding in encrypted_columns(table).values()}
+    unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
+    keys: list[UniqueConstraint | Index] = [*unique, *table.indexes]
+    for key in keys:
+        column = next((each for each in key.columns if each in encrypted), None)
+        if column is not None:
+            raise ConfigurationError(
+                f"{table.name}.{column.name} is encrypted, and {key.name or 'a unique key'} over it"
+                " has no effect, since two envelopes of one value differ; take it out"
+            )
 
 
 def refuse_shared_names(table: Table) -> None:

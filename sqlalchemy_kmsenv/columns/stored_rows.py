@@ -51,6 +51,9 @@ def read_stored(
     """
     query = select(*key_columns, *wanted).with_for_update(of=key_columns[0].table)
     query = query.execution_options(**schema_map(options))
+    if len(key_columns) > 1:
+        # Each number of rows is another statement, which would crowd out the application's.
+        query = query.execution_options(compiled_cache=None)
     found: dict[Key, Key] = {}
     for chunk in _chunks(keys):
         for row in connection.execute(query.where(_any_of(key_columns, chunk))):

@@ -22,6 +22,8 @@ def commits_by_itself(connection: Connection) -> bool:
     driver: Any = connection.connection.driver_connection
     if hasattr(driver, "get_autocommit"):  # PyMySQL, mysqlclient
         return bool(driver.get_autocommit())
+    if getattr(driver, "autocommit", None) is True:  # sqlite3 since Python 3.12, psycopg
+        return True
     if hasattr(driver, "in_transaction"):  # sqlite3, aiosqlite
         return driver.isolation_level is None and not driver.in_transaction
     # psycopg and psycopg2; asyncpg's adapter answers for its driver.

@@ -18,6 +18,9 @@ from sqlalchemy_kmsenv.columns.dml import (
     where_values,
 )
 from sqlalchemy_kmsenv.columns.handover import handed_over
+from sqlalchemy_kmsenv.columns.late_sealing import seal_waiting_of
+from sqlalchemy_kmsenv.columns.marks import marked
+from sqlalchemy_kmsenv.columns.plan import concerned
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.spelling import StoredText, spelled
 from sqlalchemy_kmsenv.columns.stored_rows import compares_exactly, read_stored
@@ -42,6 +45,8 @@ def seal_update(
     batch = Batch(connection, statement, table, rows, options)
     written = batch.written_keys()
     _refuse_left_behind(bindings, written, _with_onupdate(bindings))
+    if written & concerned(bindings) or _with_onupdate(bindings):
+        seal_waiting_of(connection, table)
     update = _Update(batch, written)
     for key, binding in bindings.items():
         source = batch.source(binding.column)
@@ -49,7 +54,7 @@ def seal_update(
         if key in written and source is not None:
             values = batch.values(binding.column, source)
         elif default is not None:
-            values = evaluate(default, connection, batch.rows)
+            values = evaluate(default, connection, batch.known_rows())
         else:
             continue
         if all_null(values):
@@ -59,7 +64,8 @@ def seal_update(
         else:
             batch.put(binding, source, [None] * len(values))
     update.guard()
-    return batch.result()
+    sealed, sealed_rows = batch.result()
+    return marked(sealed), sealed_rows
 
 
 class _Update:
@@ -149,7 +155,7 @@ class _Update:
             return
         for position, bound in enumerate(missing):
             # Rows that are not there borrow values: nothing is sealed for them.
-            values = [(present if row is None else row)[position] for row in found]
+            values = bound.as_given([(present if row is None else row)[position] for row in found])
             batch.keep(bound, values)
             if bound.column not in set(key_columns) or not self._compares_exactly(bound):
                 self._guards[bound.column.key] = (bound, values)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    lambda_stmt,
     literal,
     select,
     text,
@@ -335,15 +336,30 @@ def upsert_on_another_key(s, m):
     s.connection().execute(statement)
 
 
-@shape(UPSERT, "ON CONFLICT DO NOTHING, INSERT IGNORE  # the key is given")
+@shape(UPSERT, "on_conflict_do_nothing()  # MySQL: on_duplicate_key_update(id=new.inserted.id)")
 def do_nothing(s, m):
-    """A row that is there stays as it is."""
+    """A row that is there stays as it is; the key is given."""
     new = upserting(s, m.given)
-    quiet = new.prefix_with("IGNORE") if hasattr(new, "inserted") else new.on_conflict_do_nothing()
+    if hasattr(new, "inserted"):
+        quiet = new.on_duplicate_key_update(id=new.inserted.id)
+    else:
+        quiet = new.on_conflict_do_nothing()
     s.connection().execute(
         quiet, [given(m.given, 1, "a", text="x"), given(m.given, 7, "c", text="z")]
     )
     return {"c": ("z", None)}
+
+
+@shape(
+    UPSERT,
+    'insert(t).prefix_with("IGNORE")',
+    refused={"mariadb": UnboundValueError},
+    absent=("sqlite", "postgresql"),
+)
+def insert_ignore(s, m):
+    """It would change a key that is out of range, and the value is sealed for the one given."""
+    statement = insert(m.given).prefix_with("IGNORE")
+    s.connection().execute(statement, given(m.given, 7, "c", text="z"))
 
 
 # --- UPDATE -------------------------------------------------------------------------------
@@ -457,6 +473,19 @@ def update_plain(s, m):
     """Nothing is sealed."""
     s.connection().execute(update(m.note).where(m.note.c.name == "a").values(name="n"))
     return {"a": None, "n": ("text a", "secret a")}
+
+
+@shape(UPDATE, 'update(t.alias()).values(tenant="t2")', refused=UnboundValueError)
+def update_of_an_alias(s, m):
+    """Nothing can be sealed through an alias, a join, or several tables."""
+    s.connection().execute(update(m.given.alias()).values(tenant="t2"))
+
+
+@shape(UPDATE, 'lambda_stmt(lambda: update(t).values(tenant="t2"))', refused=UnboundValueError)
+def update_in_a_lambda(s, m):
+    """The engine's events do not see the UPDATE; so in from_statement() and CTEs."""
+    table = m.given
+    s.connection().execute(lambda_stmt(lambda: update(table).values(tenant="t2")))
 
 
 @shape(UPDATE, "delete(t).where(...), session.delete(note)")

@@ -34,8 +34,8 @@ def test_shapes_are_recognised():
     computed = insert(TABLE).values([{"id": TABLE.c.id}])
     assert dml.inline_rows(computed, TABLE) == [{"id": dml.FromDatabase()}]
     assert dml.inline_rows(insert(TABLE).values(id=1), TABLE) == []
-    assert dml.has_prefixes(insert(TABLE).prefix_with("IGNORE"))
-    assert not dml.has_prefixes(insert(TABLE))
+    assert dml.prefixes(insert(TABLE).prefix_with("IGNORE")) == ["IGNORE"]
+    assert dml.prefixes(insert(TABLE)) == []
     assert dml.is_inline(insert(TABLE).inline())
     assert not dml.is_inline(insert(TABLE))
     copied = insert(TABLE).from_select(["id", "v"], select(TABLE))

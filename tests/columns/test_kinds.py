@@ -229,7 +229,7 @@ def test_an_identity_other_than_the_key_binds_and_is_found_for_an_update(engine,
         "kmsenv_identity",
         metadata,
         Column("id", Integer, primary_key=True, autoincrement=False),
-        Column("serial", String(20), nullable=False),
+        Column("serial", String(20), nullable=False, unique=True),
         Column("value", Encrypted(String, identity=["serial"])),
         Column("own", Encrypted(String, scope="row")),
     )

@@ -209,7 +209,8 @@ def test_do_nothing_on_conflict_is_allowed(session, models, database):
     table = models.table
     session.connection().execute(insert(table), {"id": 1, "note": "first"})
     if database == "mariadb":
-        statement = insert(table).prefix_with("IGNORE")
+        new = mysql.insert(table)
+        statement = new.on_duplicate_key_update(id=new.inserted.id)
     else:
         dialect = {"sqlite": sqlite, "postgresql": postgresql}[database]
         statement = dialect.insert(table).on_conflict_do_nothing()

@@ -72,35 +72,57 @@ def _float_from_bytes(payload: bytes) -> float:
     return float(value)
 
 
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not in RFC 8259")
+
+
+def _json_from_bytes(payload: bytes) -> Any:
+    return json.loads(payload, parse_constant=_no_constant)
+
+
+def _one_spelling(
+    value_type: int, name: str, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
+) -> Codec:
+    """A codec that refuses every payload but the one that ``encode`` writes for its value."""
+
+    def decode_exactly(payload: bytes) -> Any:
+        value = decode(payload)
+        if encode(value) != payload:
+            raise ValueError("a second spelling")
+        return value
+
+    return Codec(value_type, name, encode, decode_exactly)
+
+
 BYTES = Codec(0x01, "bytes", bytes, bytes)
 STR = Codec(0x02, "str", str.encode, bytes.decode)
-INT = Codec(0x03, "int", _int_to_bytes, _int_from_bytes)
+INT = _one_spelling(0x03, "int", _int_to_bytes, _int_from_bytes)
 FLOAT = Codec(0x04, "float", _FLOAT.pack, _float_from_bytes)
-DECIMAL = Codec(
+DECIMAL = _one_spelling(
     0x05, "Decimal", lambda v: str(v).encode(), lambda p: decimal.Decimal(p.decode("ascii"))
 )
 BOOL = Codec(0x06, "bool", lambda v: b"\x01" if v else b"\x00", _bool_from_bytes)
-DATE = Codec(
+DATE = _one_spelling(
     0x07,
     "date",
     lambda v: v.isoformat().encode(),
     lambda p: datetime.date.fromisoformat(p.decode("ascii")),
 )
-TIME = Codec(
+TIME = _one_spelling(
     0x08,
     "time",
     lambda v: v.isoformat().encode(),
     lambda p: datetime.time.fromisoformat(p.decode("ascii")),
 )
-DATETIME = Codec(
+DATETIME = _one_spelling(
     0x09,
     "datetime",
     lambda v: v.isoformat().encode(),
     lambda p: datetime.datetime.fromisoformat(p.decode("ascii")),
 )
-TIMEDELTA = Codec(0x0A, "timedelta", _timedelta_to_bytes, _timedelta_from_bytes)
+TIMEDELTA = _one_spelling(0x0A, "timedelta", _timedelta_to_bytes, _timedelta_from_bytes)
 UUID = Codec(0x0B, "UUID", lambda v: v.bytes, lambda p: uuid.UUID(bytes=p))
-JSON = Codec(0x0C, "JSON", _json_to_bytes, json.loads)
+JSON = Codec(0x0C, "JSON", _json_to_bytes, _json_from_bytes)
 ENUM = Codec(0x0D, "Enum", str.encode, bytes.decode)
 
 CODECS = (

@@ -257,6 +257,7 @@ def negative() -> Iterator[Case]:
     yield changed(name, COMMITMENT_AT, to=other, outcome="WrongCellError")
     yield from payloads()
     yield from moved()
+    yield from second_spellings()
 
 
 def lengths() -> Iterator[Case]:
@@ -293,6 +294,27 @@ def payloads() -> Iterator[Case]:
         ("padding behind text", codecs.STR, 16, b"ping\x00\x00"),
     ):
         sealed = case(name, HOME, codec, codec.decode(_ANY[codec]), pad_to=pad_to, payload=payload)
+        yield refused(name, "EnvelopeError", sealed)
+
+
+def second_spellings() -> Iterator[Case]:
+    """Authentic values that are written in another way than the format says."""
+    for name, codec, good, payload in (
+        ("int of no bytes", codecs.INT, b"\x00", b""),
+        ("int with a byte too many", codecs.INT, b"\x01", b"\x00\x00\x01"),
+        ("decimal with blanks", codecs.DECIMAL, b"1.0", b" 1.0 "),
+        ("decimal with an underscore", codecs.DECIMAL, b"10", b"1_0"),
+        ("date without hyphens", codecs.DATE, b"2026-11-24", b"20261124"),
+        ("date of a week", codecs.DATE, b"2026-11-24", b"2026-W48-2"),
+        ("time of hours alone", codecs.TIME, b"03:00:00", b"03"),
+        ("date and time with a blank", codecs.DATETIME, b"2026-11-24T03:00:00",
+         b"2026-11-24 03:00:00"),
+        ("duration of more seconds than a day has", codecs.TIMEDELTA, bytes(12),
+         bytes(4) + (86_400).to_bytes(4, "big") + bytes(4)),
+        ("JSON with NaN", codecs.JSON, b"[1]", b"[NaN]"),
+        ("JSON with an infinity", codecs.JSON, b"[1]", b"[-Infinity]"),
+    ):  # fmt: skip
+        sealed = case(name, HOME, codec, codec.decode(good), pad_to=None, payload=payload)
         yield refused(name, "EnvelopeError", sealed)
 
 

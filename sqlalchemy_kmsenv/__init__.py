@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy_kmsenv.by_hand import Explanation, Finding, explain, open_cells, seal_cells
 from sqlalchemy_kmsenv.columns import Encrypted, UnboundValueError, attach_keyrings
 from sqlalchemy_kmsenv.errors import (
+    AuditError,
     ConfigurationError,
     EnvelopeError,
     InvalidValueError,
@@ -18,7 +19,8 @@ from sqlalchemy_kmsenv.errors import (
     KmsEnvError,
     WrongCellError,
 )
-from sqlalchemy_kmsenv.keyring import CachePolicy, Keyring
+from sqlalchemy_kmsenv.keyring import CachePolicy, Keyring, KeyringStats, KeyUse
+from sqlalchemy_kmsenv.version import VERSION
 
 if TYPE_CHECKING:
     from sqlalchemy_kmsenv.kms import AwsKms, LocalKms
@@ -28,9 +30,10 @@ for _public in (Encrypted, UnboundValueError):
     _public.__module__ = __name__
 del _public
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
+    "AuditError",
     "AwsKms",
     "CachePolicy",
     "ConfigurationError",
@@ -43,7 +46,9 @@ __all__ = [
     "KeyServiceError",
     "KeyServiceUnavailableError",
     "KeyStateError",
+    "KeyUse",
     "Keyring",
+    "KeyringStats",
     "KmsEnvError",
     "LocalKms",
     "UnboundValueError",

@@ -41,12 +41,20 @@ class EnvelopeError(KmsEnvError):
 class WrongCellError(KmsEnvError):
     """An envelope does not authenticate where it was found: altered or moved.
 
-    ``cell`` names the place it was found at, where that is known.
+    ``cell`` names the place it was found at, where that is known, and ``request_id``
+    the call by which the key service noticed, where it was the one that did.
     """
 
-    def __init__(self, message: str, *, cell: Cell | None = None) -> None:
+    def __init__(
+        self, message: str, *, cell: Cell | None = None, request_id: str | None = None
+    ) -> None:
         super().__init__(message)
         self.cell = cell
+        self.request_id = request_id
+
+
+class AuditError(KmsEnvError):
+    """The audit hook of a keyring failed, so the data key that it was told of is not used."""
 
 
 class KeyServiceError(KmsEnvError):

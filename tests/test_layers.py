@@ -10,7 +10,7 @@ import sqlalchemy_kmsenv
 PACKAGE = Path(sqlalchemy_kmsenv.__file__).parent
 # From the bottom to the top; a module may import from its own layer and from those below.
 LAYERS = [
-    {"errors", "defaults"},
+    {"errors", "defaults", "version"},
     {"envelope", "cell", "context", "codecs"},
     {"aead"},
     {"kms"},
@@ -27,6 +27,7 @@ ONLY_IN = {
     "cryptography": {"aead"},
     "boto3": AWS,
     "botocore": AWS,
+    "opentelemetry": {"keyring.telemetry"},
 }
 
 

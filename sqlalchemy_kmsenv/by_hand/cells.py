@@ -11,6 +11,7 @@ from sqlalchemy_kmsenv.by_hand.places import PLAIN_DIALECT, NamedRow, binding_of
 from sqlalchemy_kmsenv.columns.opening import cell_opener
 from sqlalchemy_kmsenv.columns.sealing import seal_values
 from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.keyring.statements import next_statement
 
 
 def open_cells(
@@ -33,10 +34,12 @@ def open_cells(
         KeyServiceError: a data key could not be unwrapped.
         UnboundValueError: a row lacks what its value is bound to.
         ConfigurationError: no encrypted column, or no keyring is attached.
+        AuditError: the keyring's audit hook failed.
     """
     binding = binding_of(column)
     cells, named = _in_pairs(stored, rows)
     opener = cell_opener(binding, dialect or PLAIN_DIALECT)
+    next_statement()
     return [
         None if cell is None else opener(section + bytes(cell))
         for cell, section in zip(cells, sections_of(binding, named), strict=True)

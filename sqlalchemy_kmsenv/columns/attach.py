@@ -35,6 +35,7 @@ def attach_keyrings(metadata: MetaData, default: Keyring | None = None, **named:
     for name, keyring in given.items():
         replaced = attached.get(name)
         attached[name] = keyring
+        keyring.call_it(name)
         if replaced is not None and replaced is not keyring:
             replaced.forget()
     for table in metadata.tables.values():

@@ -19,6 +19,7 @@ from sqlalchemy_kmsenv.columns.plan import encrypted_columns, refuse_shared_name
 from sqlalchemy_kmsenv.columns.row_logging import mute, unmute
 from sqlalchemy_kmsenv.columns.transactions import Options
 from sqlalchemy_kmsenv.columns.updating import seal_update
+from sqlalchemy_kmsenv.keyring.statements import next_statement
 
 
 def listen() -> None:
@@ -30,6 +31,7 @@ def listen() -> None:
     event.listen(Engine, "before_execute", _seal_statement, retval=True)
     event.listen(Engine, "after_execute", _after_statement)
     event.listen(Engine, "before_cursor_execute", places.before_cursor_execute)
+    event.listen(Engine, "before_cursor_execute", _next_statement)
     event.listen(Engine, "after_cursor_execute", mute)
     event.listen(Engine, "after_execute", unmute)
     moving.listen()
@@ -89,6 +91,10 @@ def _seal_statement(
     if many:
         return sealed, sealed_rows, {}
     return sealed, [], sealed_rows[0] if sealed_rows else {}
+
+
+def _next_statement(*_: Any) -> None:
+    next_statement()
 
 
 def _after_statement(

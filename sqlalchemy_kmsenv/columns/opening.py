@@ -15,7 +15,9 @@ from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.envelope import MAGIC, InlineReference, parse_header
 from sqlalchemy_kmsenv.errors import ConfigurationError, EnvelopeError, WrongCellError
+from sqlalchemy_kmsenv.keyring import Keyring
 from sqlalchemy_kmsenv.keyring.data_keys import OpeningKey
+from sqlalchemy_kmsenv.keyring.stats import Counts
 
 _MAX_REMEMBERED = 256
 
@@ -30,6 +32,7 @@ class _Way:
     clock: Callable[[], float]
     prefix: bytes
     decode: Callable[[bytes], Any]
+    counts: Counts
 
 
 def cell_opener(binding: Binding, dialect: Dialect) -> Callable[[Any], Any]:
@@ -41,6 +44,7 @@ def cell_opener(binding: Binding, dialect: Dialect) -> Callable[[Any], Any]:
         KeyServiceError: the data key could not be unwrapped.
         ConfigurationError: no keyring is attached, or it lacks the KMS key.
         UnboundValueError: the cell was read without the row that it stands in.
+        AuditError: the keyring's audit hook failed.
     """
     reader = _Reader(binding, dialect)
     if binding.shares_data_keys:
@@ -81,6 +85,7 @@ def _opener_of_shared_keys(reader: _Reader) -> Callable[[Any], Any]:
             payload = cipher.decrypt(packed[nonce_at:sealed_at], sealed, last.prefix + packed[:at])
         except AuthenticationError:
             raise reader.foreign(packed, at) from None
+        last.counts.opened += 1
         try:
             return last.decode(payload)
         except Exception:  # noqa: BLE001, S110  what it holds may be the value
@@ -118,6 +123,7 @@ def _opener_of_scoped_keys(reader: _Reader) -> Callable[[Any], Any]:
             payload = cipher.open(packed, at + way.size, way.prefix + packed[:at])
         except AuthenticationError:
             raise reader.foreign(packed, at) from None
+        way.counts.opened += 1
         try:
             return way.decode(payload)
         except Exception:  # noqa: BLE001, S110  what it holds may be the value
@@ -154,24 +160,35 @@ class _Reader:
             cell.table, cell.column, len(cell.row), len(cell.scope), header.value_type
         )
         keyring = keyring_of(binding)
-        key = self._key(section, header.reference)
-        return _Way(packed[at : at + header.size], header.size, key, keyring.clock, prefix, decode)
+        key = self._key(keyring, section, header.reference)
+        # Behind the key: its audit record comes first, and what does not unwrap opens nothing.
+        clock = keyring.clock_for_opening(binding.pairs(section), header.reference)
+        own = packed[at : at + header.size]
+        return _Way(own, header.size, key, clock, prefix, decode, keyring.counts)
 
     def foreign(self, packed: bytes, at: int) -> WrongCellError:
         """The value does not authenticate here."""
         cell = self.binding.cell(packed[:at])
-        return WrongCellError(
+        error = WrongCellError(
             f"{cell}: the stored value does not authenticate here. It was altered, or copied from"
             " another row or column; restore it from where it belongs",
             cell=cell,
         )
+        self._tell(packed, at, error)
+        return error
 
     def undecodable(self, packed: bytes, at: int) -> EnvelopeError:
         """The value opened, but is not one that the column's type knows."""
-        return EnvelopeError(
+        error = EnvelopeError(
             f"{self.binding.cell(packed[:at])}: the value opened, but does not decode to what the"
             " column holds. Did the column's type, or the members of its Enum, change?"
         )
+        self._tell(packed, at, error)
+        return error
+
+    def _tell(self, packed: bytes, at: int, error: Exception) -> None:
+        reference = parse_header(packed, at).reference
+        keyring_of(self.binding).refused(self.binding.pairs(packed[:at]), reference, error)
 
     def _section(self, packed: bytes, at: int) -> bytes:
         # The parts hold no colon and no byte above 0x7F: what comes before the envelope
@@ -183,11 +200,13 @@ class _Reader:
         parts = packed.split(PART_END, wanted)[:wanted]
         return b"".join(part + PART_END for part in parts)
 
-    def _key(self, section: bytes, reference: InlineReference) -> OpeningKey:
+    def _key(self, keyring: Keyring, section: bytes, reference: InlineReference) -> OpeningKey:
         cell = self.binding.cell(section)
         try:
-            return keyring_of(self.binding).opening_key(self.binding.pairs(section), reference)
+            return keyring.opening_key(self.binding.pairs(section), reference)
         except WrongCellError as error:
-            raise WrongCellError(f"{cell}: {error}", cell=cell) from error
+            raise WrongCellError(
+                f"{cell}: {error}", cell=cell, request_id=error.request_id
+            ) from error
         except ConfigurationError as error:
             raise ConfigurationError(f"{cell}: {error}") from error

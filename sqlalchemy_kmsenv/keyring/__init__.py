@@ -1,6 +1,16 @@
-"""Keyrings, their policy and the data keys in use."""
+"""Keyrings, their policy, the data keys in use, and what is told of them."""
 
+from sqlalchemy_kmsenv.keyring.audit import AuditHook, KeyUse
 from sqlalchemy_kmsenv.keyring.keyring import CommitmentError, ContextPairs, Keyring
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
+from sqlalchemy_kmsenv.keyring.stats import KeyringStats
 
-__all__ = ["CachePolicy", "CommitmentError", "ContextPairs", "Keyring"]
+__all__ = [
+    "AuditHook",
+    "CachePolicy",
+    "CommitmentError",
+    "ContextPairs",
+    "KeyUse",
+    "Keyring",
+    "KeyringStats",
+]

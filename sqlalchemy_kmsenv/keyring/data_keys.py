@@ -17,7 +17,7 @@ class SealingKey:
 
     __slots__ = (
         "_bytes_left", "_clock", "_deadline", "_headers", "_lock", "_messages_left",
-        "_reference", "_unused", "cipher",
+        "_unused", "cipher", "reference",
     )  # fmt: skip
 
     def __init__(
@@ -30,7 +30,7 @@ class SealingKey:
         clock: Clock,
     ) -> None:
         self.cipher: ValueCipher | None = cipher
-        self._reference = reference
+        self.reference = reference
         self._headers: dict[int, bytes] = {}
         self._clock = clock
         self._deadline = made_at + policy.max_age_seconds
@@ -40,13 +40,13 @@ class SealingKey:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"<SealingKey of KMS key {self._reference.fingerprint.hex()}>"
+        return f"<SealingKey of KMS key {self.reference.fingerprint.hex()}>"
 
     def header(self, value_type: int) -> bytes:
         """What precedes the nonce in every envelope of this type under this key."""
         header = self._headers.get(value_type)
         if header is None:
-            header = self._headers[value_type] = serialize_header(self._reference, value_type)
+            header = self._headers[value_type] = serialize_header(self.reference, value_type)
         return header
 
     def usable(self) -> bool:

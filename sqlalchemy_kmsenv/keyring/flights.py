@@ -41,6 +41,10 @@ class FlightStore(Generic[K, V]):
     def __init__(self, max_entries: int) -> None:
         self._max_entries = max_entries
         self._entries: OrderedDict[K, V] = OrderedDict()
+        self.hits = 0
+        """Look-ups that found a usable entry."""
+        self.misses = 0
+        """Those that did not, whether they made one or waited for another thread's."""
         self.reset_locks()
         _reset_after_fork(self)
 
@@ -83,7 +87,9 @@ class FlightStore(Generic[K, V]):
             entry = self._entries.get(key)
             if entry is not None and entry.usable():
                 self._entries.move_to_end(key)
+                self.hits += 1
                 return entry, Future(), False
+            self.misses += 1
             if entry is not None:
                 del self._entries[key]
                 entry.drop()

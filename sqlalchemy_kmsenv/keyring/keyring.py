@@ -10,9 +10,13 @@ from sqlalchemy_kmsenv.aead import NONCE_BYTES, ValueCipher
 from sqlalchemy_kmsenv.context import static_pairs
 from sqlalchemy_kmsenv.envelope import InlineReference, key_fingerprint, material_hint
 from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError, WrongCellError
+from sqlalchemy_kmsenv.keyring import statements, telemetry
+from sqlalchemy_kmsenv.keyring.audit import AuditHook
 from sqlalchemy_kmsenv.keyring.data_keys import Clock, OpeningKey, SealingKey
 from sqlalchemy_kmsenv.keyring.flights import FlightStore
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
+from sqlalchemy_kmsenv.keyring.stats import Counts, KeyringStats
+from sqlalchemy_kmsenv.keyring.watch import UsedKey, Watch, material_of
 from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES, Kms
 from sqlalchemy_kmsenv.kms.uri import kms_from_uri
 
@@ -31,7 +35,10 @@ class Keyring:
     ``aws-kms:///alias/x``) or an object with the methods of ``Kms``. ``context``
     holds pairs that every encryption context of this keyring begins with, such as
     ``{"app": "billing", "env": "prod"}``; they are visible in CloudTrail and can
-    never be left out when reading. ``clock`` counts seconds and never goes back.
+    never be left out when reading. ``audit`` is told of each use of a data key
+    (``KeyUse``), and a use is refused where it raises. ``name`` is what records and
+    metrics call this keyring; by default the name that it is attached under first.
+    ``clock`` counts seconds and never goes back.
 
     Raises:
         ConfigurationError: a URI or a pair is wrong.
@@ -44,6 +51,8 @@ class Keyring:
         unwrap_only: Iterable[Kms | str] = (),
         cache: CachePolicy | None = None,
         context: Mapping[str, str] | None = None,
+        audit: AuditHook | None = None,
+        name: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         if isinstance(unwrap_only, str):
@@ -53,11 +62,13 @@ class Keyring:
         self._policy = cache or CachePolicy()
         self._pairs = static_pairs(context)
         self.clock = clock
+        self._watch = Watch(name, audit)
         self._known: dict[bytes, tuple[Kms, str]] = {}
         self._sealing: FlightStore[ContextPairs, SealingKey] = FlightStore(self._policy.max_entries)
         self._opening: FlightStore[tuple[ContextPairs, InlineReference], OpeningKey] = FlightStore(
             self._policy.max_entries
         )
+        telemetry.follow(self)
 
     def __repr__(self) -> str:
         others = f", unwrap_only={list(self._services[1:])!r}" if self._services[1:] else ""
@@ -71,6 +82,34 @@ class Keyring:
         self._sealing.clear()
         self._opening.clear()
 
+    @property
+    def name(self) -> str:
+        """What records and metrics call this keyring."""
+        return self._watch.label
+
+    def call_it(self, name: str) -> None:
+        """Give it a name, unless it has one."""
+        self._watch.name = self._watch.name or name
+
+    def stats(self) -> KeyringStats:
+        """What it did in this process so far."""
+        counts = self._watch.counts
+        return KeyringStats(
+            seal_hits=self._sealing.hits,
+            seal_misses=self._sealing.misses,
+            open_hits=self._opening.hits,
+            open_misses=self._opening.misses,
+            data_keys_made=counts.made,
+            unwraps=counts.unwraps,
+            rewraps=counts.rewraps,
+            failures=dict(counts.failures),
+            values_sealed=counts.sealed,
+            values_opened=counts.opened,
+            values_refused=counts.refused,
+            held_for_sealing=len(self._sealing),
+            held_for_opening=len(self._opening),
+        )
+
     def seal_many(
         self,
         pairs: ContextPairs,
@@ -83,10 +122,12 @@ class Keyring:
 
         Raises:
             KeyServiceError: the KMS made no data key; nothing was sealed.
+            AuditError: the audit hook failed.
         """
         envelopes: list[bytes | bytearray] = []
         done = 0
         for key, cipher, count in self._grants(pairs, list(map(len, payloads))):
+            self._tell_sealing(pairs, key, count)
             envelopes += cipher.seal_many(
                 key.header(value_type),
                 associated_prefix,
@@ -95,6 +136,7 @@ class Keyring:
                 os.urandom(NONCE_BYTES * count),
             )
             done += count
+            self._watch.counts.sealed += count
         return envelopes
 
     def opening_key(self, pairs: ContextPairs, reference: InlineReference) -> OpeningKey:
@@ -105,8 +147,36 @@ class Keyring:
             CommitmentError: the envelope was sealed under another data key.
             WrongCellError: wrapped under another context, or altered.
             KeyServiceError: the KMS refused or failed.
+            AuditError: the audit hook failed.
         """
         return self._opening.get((pairs, reference), lambda: self._unwrap(pairs, reference))
+
+    def clock_for_opening(self, pairs: ContextPairs, reference: InlineReference) -> Clock:
+        """Tell that values of one statement are about to be opened; a clock to see its end by.
+
+        ``opening_key`` must have answered for it before. Whoever remembers the data
+        key asks again, and calls this again, once its deadline is over by that clock.
+
+        Raises:
+            AuditError: the audit hook failed; the data key must not be used.
+        """
+        if self._watch.audit is None:
+            return self.clock
+        seen = statements.seen_by_statement()
+        use = (id(self), pairs, reference.commitment)
+        if use not in seen:
+            self._watch.tell("open", self._context(pairs), self._used(reference))
+            seen.add(use)
+        return statements.clock_of_statement(self.clock)
+
+    def refused(self, pairs: ContextPairs, reference: InlineReference, error: Exception) -> None:
+        """Note that a value under this data key did not open."""
+        self._watch.refused(self._context(pairs), self._used(reference), error)
+
+    @property
+    def counts(self) -> Counts:
+        """For the readers of columns, who count the values that they open."""
+        return self._watch.counts
 
     def _grants(
         self, pairs: ContextPairs, sizes: list[int]
@@ -122,8 +192,11 @@ class Keyring:
 
     def _generate(self, pairs: ContextPairs) -> SealingKey:
         made_at = self.clock()
-        generated = self._kms.generate_data_key(self._context(pairs))
-        cipher = _cipher_of(generated.plaintext)
+        context = self._context(pairs)
+        with self._watch.kms_call("generate", context) as used:
+            generated = self._kms.generate_data_key(context)
+            used.answered(generated)
+            cipher = _cipher_of(generated.plaintext)
         fingerprint = key_fingerprint(generated.key_arn)
         self._known[fingerprint] = (self._kms, generated.key_arn)
         reference = InlineReference(
@@ -136,12 +209,30 @@ class Keyring:
 
     def _unwrap(self, pairs: ContextPairs, reference: InlineReference) -> OpeningKey:
         made_at = self.clock()
-        kms, key_arn = self._service_of(reference.fingerprint)
-        cipher = _cipher_of(kms.unwrap(reference.wrapped, self._context(pairs), key_arn=key_arn))
-        if not cipher.commits_to(reference.commitment):
-            raise CommitmentError("the envelope does not commit to the data key that it carries")
+        context = self._context(pairs)
+        with self._watch.kms_call("unwrap", context) as used:
+            used.material_id = material_of(reference.material_hint)
+            kms, key_arn = self._service_of(reference.fingerprint)
+            used.key_arn = key_arn
+            data_key = kms.unwrap(reference.wrapped, context, key_arn=key_arn)
+            used.answered(data_key)
+            cipher = _cipher_of(data_key)
+            if not cipher.commits_to(reference.commitment):
+                raise CommitmentError(
+                    "the envelope does not commit to the data key that it carries"
+                )
         deadline = made_at + self._policy.max_age_seconds
         return OpeningKey(cipher, deadline=deadline, clock=self.clock)
+
+    def _tell_sealing(self, pairs: ContextPairs, key: SealingKey, count: int) -> None:
+        if self._watch.audit is not None:
+            used = self._used(key.reference)
+            self._watch.tell("seal", self._context(pairs), used, values=count)
+
+    def _used(self, reference: InlineReference) -> UsedKey:
+        known = self._known.get(reference.fingerprint)
+        material = material_of(reference.material_hint)
+        return UsedKey(None if known is None else known[1], material)
 
     def _service_of(self, fingerprint: bytes) -> tuple[Kms, str]:
         known = self._known.get(fingerprint)

@@ -14,6 +14,7 @@ from sqlalchemy_kmsenv.kms.protocol import (
     KeyDescription,
     Kms,
     ReWrappedDataKey,
+    UnwrappedDataKey,
 )
 from sqlalchemy_kmsenv.kms.uri import kms_from_uri
 
@@ -32,6 +33,7 @@ __all__ = [
     "Kms",
     "LocalKms",
     "ReWrappedDataKey",
+    "UnwrappedDataKey",
     "kms_from_uri",
 ]
 

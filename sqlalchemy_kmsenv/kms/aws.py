@@ -16,6 +16,7 @@ from sqlalchemy_kmsenv.kms.protocol import (
     GeneratedDataKey,
     KeyDescription,
     ReWrappedDataKey,
+    UnwrappedDataKey,
 )
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class AwsKms:
         plaintext = bytearray(answer.get("Plaintext", b""))
         wrapped, arn = answer.get("CiphertextBlob", b""), answer.get("KeyId", "")
         material_id = _material_id(answer.get("KeyMaterialId"))
+        request_id = _request_id(answer)
         # Gone before any raise below: error reporters show the variables of frames.
         del answer
         complete = bool(wrapped) and len(plaintext) == DATA_KEY_BYTES
@@ -141,9 +143,11 @@ class AwsKms:
             _wipe(plaintext)
             raise _unexpected("GenerateDataKey", self._key_id)
         self._arn = arn
-        return GeneratedDataKey(plaintext, wrapped, arn, material_id)
+        return GeneratedDataKey(plaintext, wrapped, arn, material_id, request_id)
 
-    def unwrap(self, wrapped: bytes, context: EncryptionContext, *, key_arn: str) -> bytearray:
+    def unwrap(
+        self, wrapped: bytes, context: EncryptionContext, *, key_arn: str
+    ) -> UnwrappedDataKey:
         """The 32-byte data key inside ``wrapped``, by ``key_arn`` and no other key (Decrypt)."""
         blob, pairs = checked_wrapped(wrapped), checked_context(context)
         answer = self._client.call(
@@ -157,7 +161,11 @@ class AwsKms:
                 GrantTokens=self._grant_tokens,
             ),
         )
-        plaintext, arn = bytearray(answer.get("Plaintext", b"")), answer.get("KeyId", "")
+        plaintext = UnwrappedDataKey(answer.get("Plaintext", b""))
+        plaintext.key_arn = arn = answer.get("KeyId", "")
+        # Newer than the oldest stubs and botocores that are supported.
+        plaintext.material_id = _material_id(cast("Mapping[str, Any]", answer).get("KeyMaterialId"))
+        plaintext.request_id = _request_id(answer)
         # Gone before any raise below: error reporters show the variables of frames.
         del answer
         if arn != key_arn or len(plaintext) != DATA_KEY_BYTES:
@@ -199,7 +207,8 @@ class AwsKms:
         if not (renewed and source_arn == key_arn and self._may_be_own(arn)):
             raise _unexpected("ReEncrypt", key_arn)
         self._arn = arn
-        return ReWrappedDataKey(renewed, arn, _material_id(answer.get("DestinationKeyMaterialId")))
+        material_id = _material_id(answer.get("DestinationKeyMaterialId"))
+        return ReWrappedDataKey(renewed, arn, material_id, _request_id(answer))
 
     def would_generate(self, context: EncryptionContext) -> None:
         """Return where ``generate_data_key`` would be allowed (GenerateDataKey, DryRun)."""
@@ -298,6 +307,11 @@ def _unexpected(operation: str, key_id: str) -> KeyServiceError:
 def _material_id(answered: str | None) -> str | None:
     # Emulators leave it out or invent other forms: that is to say, unknown.
     return answered if is_material_id(answered) else None
+
+
+def _request_id(answer: Mapping[str, Any]) -> str | None:
+    found = answer.get("ResponseMetadata", {}).get("RequestId")
+    return found if isinstance(found, str) else None
 
 
 def _wipe(plaintext: bytearray) -> None:

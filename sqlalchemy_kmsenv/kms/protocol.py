@@ -22,6 +22,20 @@ class GeneratedDataKey:
     """ARN of the KMS key that wrapped it, also when an alias was asked."""
     material_id: str | None
     """64 hexadecimal digits, or None where the service does not tell."""
+    request_id: str | None = None
+    """The call's own id, as the service logs it; None where it has none."""
+
+
+class UnwrappedDataKey(bytearray):
+    """A data key with what else the answer told; any other ``bytearray`` does as well."""
+
+    key_arn: str | None = None
+    """The key that unwrapped it: of a multi-Region key, the one in the Region that answered."""
+    material_id: str | None = None
+    request_id: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<UnwrappedDataKey of {len(self)} bytes>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,7 @@ class ReWrappedDataKey:
     wrapped: bytes = field(repr=False)
     key_arn: str
     material_id: str | None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,8 @@ class Kms(Protocol):
 
     def unwrap(self, wrapped: bytes, context: EncryptionContext, *, key_arn: str) -> bytearray:
         """The 32-byte data key inside ``wrapped``, with ``key_arn`` pinned. One call.
+
+        An ``UnwrappedDataKey`` where the service tells more than the key.
 
         Raises:
             WrongCellError: not wrapped by that key under exactly that context,

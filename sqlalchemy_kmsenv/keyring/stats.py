@@ -1,0 +1,50 @@
+"""How often the data keys of a keyring were used, in numbers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyringStats:
+    """What one keyring did in this process since it was made."""
+
+    seal_hits: int
+    """Batches that found a data key in use; not values."""
+    seal_misses: int
+    open_hits: int
+    """Look-ups that found a data key in use. A column remembers its last data keys, so most
+    values need no look-up at all."""
+    open_misses: int
+    data_keys_made: int
+    unwraps: int
+    rewraps: int
+    failures: Mapping[str, int]
+    """Calls to the KMS that were refused or failed, by the class of the error."""
+    values_sealed: int
+    values_opened: int
+    values_refused: int
+    """Stored values that did not authenticate where they were, or did not decode."""
+    held_for_sealing: int
+    """Data keys in the cache now, those included whose time is over and nobody asked for since."""
+    held_for_opening: int
+
+
+class Counts:
+    """The numbers behind ``KeyringStats`` that are not the cache's own."""
+
+    # No lock: CPython switches threads at calls and jumps, and there is none inside of these
+    # additions. A free-threaded Python may lose one now and then.
+
+    __slots__ = ("failures", "made", "opened", "refused", "rewraps", "sealed", "unwraps")
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.unwraps = 0
+        self.rewraps = 0
+        self.failures: defaultdict[str, int] = defaultdict(int)
+        self.sealed = 0
+        self.opened = 0
+        self.refused = 0

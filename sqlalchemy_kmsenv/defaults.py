@@ -41,6 +41,15 @@ AWS_MAX_ATTEMPTS = 3
 """The first try counts; botocore's own default for its "standard" mode. With both timeouts
 and its waits (at most 1 s, then 2 s) a dead endpoint is given up after 15 s at most."""
 
+AWS_POOL_CONNECTIONS = 10
+"""Connections kept a client, botocore's own default: threads that miss the cache at once."""
+
+AWS_REGION_PAUSE_SECONDS = 30.0
+"""How long a Region that was unavailable is tried after its replicas; twice the longest call."""
+
+AWS_ROLE_SESSION_NAME = "sqlalchemy-kmsenv"
+"""What CloudTrail shows of a role where nobody chose a name."""
+
 AWS_RETRY_MODE = "standard"
 """The mode that all AWS SDKs have in common; "adaptive" adds a client-side rate limit, which
 botocore documents as experimental."""

@@ -22,7 +22,7 @@ LAYERS = [
     {"cli"},
     {""},
 ]
-AWS = {"kms.aws", "kms.aws_client"}
+AWS = {"kms.aws_client", "kms.aws_role"}
 ONLY_IN = {
     "cryptography": {"aead"},
     "boto3": {*AWS, "testing.clients"},

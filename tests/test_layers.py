@@ -26,7 +26,7 @@ AWS = {"kms.aws", "kms.aws_client"}
 ONLY_IN = {
     "cryptography": {"aead"},
     "boto3": {*AWS, "testing.clients"},
-    "botocore": {*AWS, "testing.service_model"},
+    "botocore": {*AWS, "testing.clients", "testing.service_model"},
     "pytest": {"testing.pytest_plugin"},
 }
 

@@ -5,6 +5,7 @@ A fixture of the same name in a ``conftest.py`` goes before these.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,6 +39,8 @@ def kms_environment(kms_server: KmsServer, monkeypatch: pytest.MonkeyPatch) -> N
     """Lead every AWS client of this process to ``kms_server``, as its root principal."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
     for name, value in kms_server.environment().items():
         monkeypatch.setenv(name, value)
 

@@ -26,7 +26,7 @@ AWS = {"kms.aws_client", "kms.aws_role"}
 ONLY_IN = {
     "cryptography": {"aead"},
     "boto3": {*AWS, "testing.clients"},
-    "botocore": {*AWS, "testing.service_model"},
+    "botocore": {*AWS, "testing.clients", "testing.service_model"},
     "opentelemetry": {"keyring.telemetry"},
     "pytest": {"testing.pytest_plugin"},
 }

@@ -6,7 +6,9 @@ from importlib import import_module
 
 import click
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "kms": "sqlalchemy_kmsenv.cli.kms:kms",
+}
 """Where each command is: ``name`` to ``module:attribute``."""
 
 

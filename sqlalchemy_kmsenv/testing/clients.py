@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 
 from sqlalchemy_kmsenv.kms.aws import AwsKms
 
@@ -14,13 +16,27 @@ if TYPE_CHECKING:
     from sqlalchemy_kmsenv.testing.principals import Principal
     from sqlalchemy_kmsenv.testing.server import KmsServer
 
+_NO_FILE = (None, None, os.devnull, None)
+_ALONE = {
+    "profile": (None, None, None, None),
+    "config_file": _NO_FILE,
+    "credentials_file": _NO_FILE,
+}
+"""Settings of botocore: neither environment variable nor file, but a default."""
+
 
 def session(
     server: KmsServer, principal: Principal | None = None, *, region: str | None = None
 ) -> boto3.session.Session:
-    """A boto3 session with the access key of ``principal``, the root principal by default."""
+    """A boto3 session with the access key of ``principal``, the root principal by default.
+
+    It knows nothing of the profiles and files of whoever runs the tests.
+    """
+    alone = botocore.session.Session(session_vars=_ALONE)
     credentials: dict[str, Any] = {**(principal or server.root).credentials()}
-    return boto3.session.Session(region_name=region or server.region, **credentials)
+    return boto3.session.Session(
+        botocore_session=alone, region_name=region or server.region, **credentials
+    )
 
 
 def client(

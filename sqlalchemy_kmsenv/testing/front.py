@@ -114,8 +114,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuse what is no HTTP request that KMS takes, in JSON too."""
         self.close_connection = True
         self.request_id = str(uuid4())
-        text = message or HTTPStatus(code).phrase
-        self._write(HTTPStatus(code), _body_of(Refusal("SerializationException", text)))
+        # Else a request line that cannot be read would be answered without a status line.
+        self.request_version = self.protocol_version
+        # Not ``message``: it repeats what was sent.
+        refusal = Refusal("SerializationException", HTTPStatus(code).phrase)
+        self._write(HTTPStatus(code), _body_of(refusal))
 
     def _write(self, status: HTTPStatus, members: Mapping[str, Any]) -> None:
         content = json.dumps(members, default=_encoded).encode() if members else b""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
@@ -41,6 +41,11 @@ class ServerKey:
     def id(self) -> str:
         """The last part of the ARN."""
         return self.arn.rpartition("/")[2]
+
+    @property
+    def uri(self) -> str:
+        """What ``Keyring`` takes; credentials come from the environment."""
+        return f"aws-kms:///{self.arn}?endpoint_url={self.server.url}"
 
     @property
     def material_ids(self) -> tuple[str, ...]:
@@ -156,6 +161,11 @@ class KmsServer:
     def root(self) -> Principal:
         """The principal that may do everything."""
         return self._service.principals[ROOT]
+
+    @property
+    def principals(self) -> Mapping[str, Principal]:
+        """Every caller by name."""
+        return MappingProxyType(self._service.principals)
 
     @property
     def calls(self) -> Counter[str]:

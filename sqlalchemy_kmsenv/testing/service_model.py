@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import botocore.session
 from botocore import xform_name
 from botocore.exceptions import DataNotFoundError
+from botocore.loaders import create_loader
 from botocore.model import ServiceModel
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 @cache
 def service_model() -> ServiceModel:
     """The model, read once."""
-    loader = botocore.session.get_session().get_component("data_loader")
+    # Not by a session: that would read the configuration of whoever runs the tests.
     try:
-        return ServiceModel(loader.load_service_model("kms", "service-2"), "kms")
+        return ServiceModel(create_loader().load_service_model("kms", "service-2"), "kms")
     except DataNotFoundError as error:
         message = "botocore holds no model of KMS: reinstall it"
         raise ConfigurationError(message) from error

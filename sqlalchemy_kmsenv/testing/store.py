@@ -106,7 +106,10 @@ class Store:
             if settled is not backing:
                 self.put_backing(settled)
         for key in tuple(self.keys.values()):
-            self._delete_if_due(key, now)
+            if key.deletion_at is not None and key.deletion_at <= now:
+                self._delete(key, now)
+        for key in tuple(self.keys.values()):
+            self._begin_to_wait(key, now)
 
     def _rotated(self, backing: Backing, now: float, rotation_seconds: float) -> Backing:
         began = backing.on_demand_since
@@ -126,15 +129,12 @@ class Store:
             )
         return backing
 
-    def _delete_if_due(self, key: Key, now: float) -> None:
-        if key.window_days is None:
-            return
-        if key.deletion_at is None:
-            if len(self.related(key.id)) == 1:
-                # The last replica is gone: only now does the waiting period begin.
-                self.put_key(replace(key, deletion_at=now + key.window_days * SECONDS_A_DAY), now)
-        elif key.deletion_at <= now:
-            self._delete(key, now)
+    def _begin_to_wait(self, key: Key, now: float) -> None:
+        waits = key.window_days is not None and key.deletion_at is None
+        if waits and len(self.related(key.id)) == 1:
+            # The last replica is gone: only now does the waiting period begin.
+            date = now + (key.window_days or 0) * SECONDS_A_DAY
+            self.put_key(replace(key, deletion_at=date), now)
 
     def _delete(self, key: Key, now: float) -> None:
         for alias in self.aliases_of(key):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy_kmsenv.aead import NONCE_BYTES, ValueCipher
 from sqlalchemy_kmsenv.context import static_pairs
@@ -13,7 +13,7 @@ from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError, WrongC
 from sqlalchemy_kmsenv.keyring.data_keys import Clock, OpeningKey, SealingKey
 from sqlalchemy_kmsenv.keyring.flights import FlightStore
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
-from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES, Kms
+from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES, KeyDescription, Kms, inspectable
 from sqlalchemy_kmsenv.kms.uri import kms_from_uri
 
 ContextPairs = tuple[tuple[str, str], ...]
@@ -70,6 +70,83 @@ class Keyring:
         """Drop every data key that is held; the next use asks the KMS again."""
         self._sealing.clear()
         self._opening.clear()
+
+    def twin(self, wrap: Callable[[Kms], Kms]) -> Keyring:
+        """A keyring of the same keys, context and policy, that holds no data key yet.
+
+        ``wrap`` is put around each of its key services, to count or to slow down.
+        """
+        own, *others = map(wrap, self._services)
+        return Keyring(
+            own,
+            unwrap_only=others,
+            cache=self._policy,
+            context=self._pairs,
+            clock=self.clock,
+        )
+
+    def describe(self) -> KeyDescription:
+        """What is known of the KMS key that wraps, and of its current material. One call.
+
+        Raises:
+            KeyServiceError: the KMS refused or failed.
+        """
+        try:
+            described = inspectable(self._kms).describe()
+        except ConfigurationError:
+            return KeyDescription(self._kms.resolve(), "unknown", None)
+        self._known[key_fingerprint(described.arn)] = (self._kms, described.arn)
+        return described
+
+    def key_arns(self) -> dict[bytes, str]:
+        """The ARN of each KMS key by its fingerprint, the one that wraps first.
+
+        Raises:
+            KeyServiceError: the KMS refused or failed to say them.
+        """
+        arns = [kms.resolve() for kms in self._services]
+        return {key_fingerprint(arn): arn for arn in arns}
+
+    def rewrap(self, pairs: ContextPairs, reference: InlineReference) -> InlineReference:
+        """The same data key, wrapped by the KMS key that wraps now (ReEncrypt). One call.
+
+        Its plaintext is not seen here.
+
+        Raises:
+            ConfigurationError: its KMS key is not one of this keyring.
+            WrongCellError: wrapped under another context, or altered.
+            KeyServiceError: the KMS refused or failed.
+        """
+        key_arn = self._service_of(reference.fingerprint)[1]
+        renewed = self._kms.rewrap(reference.wrapped, self._context(pairs), key_arn=key_arn)
+        return InlineReference(
+            key_fingerprint(renewed.key_arn),
+            material_hint(renewed.material_id),
+            reference.commitment,
+            renewed.wrapped,
+        )
+
+    def would_rewrap(self, pairs: ContextPairs, reference: InlineReference) -> None:
+        """Return where ``rewrap`` would work now; raise what it would. One call.
+
+        Raises:
+            ConfigurationError: also where the KMS cannot be asked; so below.
+        """
+        key_arn = self._service_of(reference.fingerprint)[1]
+        inspectable(self._kms).would_rewrap(
+            self._context(pairs), key_arn=key_arn, wrapped=reference.wrapped
+        )
+
+    def would_open(self, pairs: ContextPairs, reference: InlineReference) -> None:
+        """Return where the data key would be unwrapped now; raise what that would. One call."""
+        kms, key_arn = self._service_of(reference.fingerprint)
+        inspectable(kms).would_unwrap(
+            self._context(pairs), key_arn=key_arn, wrapped=reference.wrapped
+        )
+
+    def would_seal(self, pairs: ContextPairs) -> None:
+        """Return where a data key would be made now; raise what that would. One call."""
+        inspectable(self._kms).would_generate(self._context(pairs))
 
     def seal_many(
         self,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from sqlalchemy_kmsenv.errors import ConfigurationError
+
 EncryptionContext = Mapping[str, str]
 
 DATA_KEY_BYTES = 32
@@ -123,3 +125,18 @@ class InspectableKms(Kms, Protocol):
     ) -> None:
         """Return where ``rewrap`` would work now; raise what it would. One call."""
         ...
+
+
+def inspectable(kms: Kms) -> InspectableKms:
+    """``kms`` itself, if it can be asked what it is and what it would allow.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if isinstance(kms, InspectableKms):
+        return kms
+    message = (
+        f"{kms!r} cannot be asked about its key or its permissions; give its class the methods of"
+        " InspectableKms, or do without the answer"
+    )
+    raise ConfigurationError(message)

@@ -85,6 +85,22 @@ class Keyring:
             clock=self.clock,
         )
 
+    def moving_to(self, kms: Kms | str) -> Keyring:
+        """A keyring that wraps with ``kms``; the KMS keys of this one may only unwrap there.
+
+        Context and policy stay, and it holds no data key yet.
+
+        Raises:
+            ConfigurationError: a URI is refused.
+        """
+        return Keyring(
+            kms,
+            unwrap_only=self._services,
+            cache=self._policy,
+            context=self._pairs,
+            clock=self.clock,
+        )
+
     def describe(self) -> KeyDescription:
         """What is known of the KMS key that wraps, and of its current material. One call.
 

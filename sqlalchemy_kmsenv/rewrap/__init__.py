@@ -5,15 +5,14 @@ docs/rewrap.md says what each promises, what the counts mean, and how to resume.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Unpack
 
 from sqlalchemy import Engine, MetaData
 
 from sqlalchemy_kmsenv.rewrap.checkpoints import FileCheckpoint, TableCheckpoint
-from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
+from sqlalchemy_kmsenv.rewrap.options import JobOptions, PassOptions, Settings
+from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource, commitments
 from sqlalchemy_kmsenv.rewrap.refusals import CheckpointError, MissingPermission, PreflightError
 from sqlalchemy_kmsenv.rewrap.reports import (
     MAX_FAILURES,
@@ -27,6 +26,9 @@ from sqlalchemy_kmsenv.rewrap.reports import (
     Survey,
     TargetReport,
 )
+from sqlalchemy_kmsenv.rewrap.running import Run
+from sqlalchemy_kmsenv.rewrap.summaries import surveyed
+from sqlalchemy_kmsenv.rewrap.work import REENCRYPT, REWRAP, SURVEY, VERIFY
 
 __all__ = [
     "MAX_FAILURES",
@@ -37,9 +39,11 @@ __all__ = [
     "Failure",
     "FileCheckpoint",
     "FormerBinding",
+    "JobOptions",
     "JobSource",
     "KeyCount",
     "MissingPermission",
+    "PassOptions",
     "PreflightError",
     "Progress",
     "Report",
@@ -52,34 +56,27 @@ __all__ = [
     "verify",
 ]
 
-Checkpoint = FileCheckpoint | TableCheckpoint | str | Path
-
 
 def survey(
     engine: Engine,
     metadata: MetaData,
     *,
     columns: Sequence[Any] | None = None,
-    batch_size: int = 1000,
-    workers: int = 1,
-    partitions: int | None = None,
-    executor: Executor | None = None,
-    source: JobSource | None = None,
-    rows_per_second: float | None = None,
-    count_rows: bool = True,
-    on_progress: Callable[[Progress], object] | None = None,
+    **options: Unpack[PassOptions],
 ) -> Survey:
     """Count the envelopes of each column by KMS key and key material.
 
-    Reads headers alone, in keyset pages, and calls nothing but ``DescribeKey``. The
-    options are those of ``rewrap``.
+    Reads headers alone, in keyset pages, and calls nothing but ``DescribeKey``.
+    ``columns`` are as for ``rewrap``, ``options`` the fields of ``PassOptions``.
 
     Raises:
         ConfigurationError: there is no encrypted column, a table has no primary
             key, or no keyring is attached.
         KeyServiceError: the key service does not describe its keys.
     """
-    raise NotImplementedError
+    run = Run(engine, metadata, SURVEY, columns, Settings(**options))
+    run.run(None)
+    return surveyed(metadata, run)
 
 
 def rewrap(
@@ -87,21 +84,8 @@ def rewrap(
     metadata: MetaData,
     *,
     columns: Sequence[Any] | None = None,
-    batch_size: int = 1000,
-    kms_per_second: float | None = None,
-    rows_per_second: float | None = None,
-    workers: int = 1,
-    partitions: int | None = None,
-    executor: Executor | None = None,
-    source: JobSource | None = None,
-    checkpoint: Checkpoint | None = None,
     dry_run: bool = False,
-    preflight: bool = True,
-    count_rows: bool = True,
-    give_up_after: int = 100,
-    kms_patience_seconds: float = 60.0,
-    on_progress: Callable[[Progress], object] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    **options: Unpack[JobOptions],
 ) -> Report:
     """Bring every envelope to the current material of its keyring's KMS key (ReEncrypt).
 
@@ -113,24 +97,9 @@ def rewrap(
         metadata: whose keyrings are attached.
         columns: encrypted columns as ``"table.column"``, columns of a table or mapped
             attributes; all of the MetaData by default.
-        batch_size: rows of a page, and of a transaction.
-        kms_per_second: KMS calls at most, over all workers; so ``rows_per_second``.
-        workers: threads, where no ``executor`` is given.
-        partitions: into how many ranges of the key a table is cut; by default as many
-            as ``workers``, or 8 with an ``executor``.
-        executor: any ``concurrent.futures.Executor``; it is not shut down.
-        source: what another process needs, for an ``executor`` that pickles.
-        checkpoint: where to keep how far the job is, and to go on from: a path or a
-            ``FileCheckpoint``, or a ``TableCheckpoint``. It is removed when the job
-            is complete.
-        dry_run: count what would be done; nothing is written, no KMS call is made.
-        preflight: ask the key service first what it would refuse.
-        count_rows: count each table first, for ``Progress.total``.
-        give_up_after: rows in a row that the key service refuses before the job stops.
-        kms_patience_seconds: how long a key service that is throttled or away is
-            waited for before the job stops.
-        on_progress: called in this thread after each page, or each second.
-        should_stop: asked in between; where True, the job stops after the pages in hand.
+        dry_run: count what would be done; nothing is written, no data key is wrapped,
+            and no checkpoint is read or kept.
+        options: the fields of ``JobOptions``.
 
     Raises:
         ConfigurationError: as for ``survey``, or an option cannot be right.
@@ -138,7 +107,7 @@ def rewrap(
         PreflightError: the key service would refuse what is needed; nothing was done.
         KeyServiceError: the key service does not describe its key.
     """
-    raise NotImplementedError
+    return Run(engine, metadata, REWRAP, columns, Settings(**options), dry_run=dry_run).report()
 
 
 def reencrypt(
@@ -148,26 +117,13 @@ def reencrypt(
     columns: Sequence[Any] | None = None,
     former: FormerBinding | None = None,
     data_keys: Iterable[str] | None = None,
-    batch_size: int = 1000,
-    kms_per_second: float | None = None,
-    rows_per_second: float | None = None,
-    workers: int = 1,
-    partitions: int | None = None,
-    executor: Executor | None = None,
-    source: JobSource | None = None,
-    checkpoint: Checkpoint | None = None,
     dry_run: bool = False,
-    preflight: bool = True,
-    count_rows: bool = True,
-    give_up_after: int = 100,
-    kms_patience_seconds: float = 60.0,
-    on_progress: Callable[[Progress], object] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    **options: Unpack[JobOptions],
 ) -> Report:
     """Open every value and seal it anew under fresh data keys: new payload, new binding.
 
-    Without ``former`` and ``data_keys`` every envelope is sealed anew, each time. The
-    other options are those of ``rewrap``.
+    Without ``former`` and ``data_keys`` every envelope is sealed anew, each time. A dry
+    run opens the values.
 
     Args:
         engine: as for ``rewrap``.
@@ -175,14 +131,25 @@ def reencrypt(
         columns: as for ``rewrap``; ``former`` is about each of them.
         former: what the values were bound to. Values that open as the model says now
             are left alone.
-        data_keys: commitments (hexadecimal) of the data keys that may have leaked;
-            values under others are left alone.
+        data_keys: commitments (hexadecimal, FORMAT.md 3.1) of the data keys that may
+            have leaked; values under others are left alone.
+        dry_run: as for ``rewrap``.
+        options: the fields of ``JobOptions``.
 
     Raises:
         ConfigurationError, CheckpointError, PreflightError, KeyServiceError: as for
             ``rewrap``.
     """
-    raise NotImplementedError
+    return Run(
+        engine,
+        metadata,
+        REENCRYPT,
+        columns,
+        Settings(**options),
+        dry_run=dry_run,
+        former=None if former is None else former.settled(),
+        data_keys=None if data_keys is None else commitments(data_keys),
+    ).report()
 
 
 def verify(
@@ -190,27 +157,15 @@ def verify(
     metadata: MetaData,
     *,
     columns: Sequence[Any] | None = None,
-    batch_size: int = 1000,
-    kms_per_second: float | None = None,
-    rows_per_second: float | None = None,
-    workers: int = 1,
-    partitions: int | None = None,
-    executor: Executor | None = None,
-    source: JobSource | None = None,
-    checkpoint: Checkpoint | None = None,
-    preflight: bool = True,
-    count_rows: bool = True,
-    give_up_after: int = 100,
-    kms_patience_seconds: float = 60.0,
-    on_progress: Callable[[Progress], object] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    **options: Unpack[JobOptions],
 ) -> Report:
     """Open every value, and report those that do not open, and where.
 
-    The options are those of ``rewrap``. Writes nothing.
+    ``columns`` are as for ``rewrap``, ``options`` the fields of ``JobOptions``. Writes
+    nothing but a checkpoint.
 
     Raises:
         ConfigurationError, CheckpointError, PreflightError, KeyServiceError: as for
             ``rewrap``.
     """
-    raise NotImplementedError
+    return Run(engine, metadata, VERIFY, columns, Settings(**options)).report()

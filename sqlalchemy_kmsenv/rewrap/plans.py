@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Engine
+
+from sqlalchemy_kmsenv.envelope import COMMITMENT_BYTES
+from sqlalchemy_kmsenv.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +42,32 @@ class FormerBinding:
     scope: str | Sequence[str] | None = None
     bind: str | None = None
     keyring: str | None = None
+
+    def settled(self) -> FormerBinding:
+        """The same with tuples in the place of lists, so that it can be compared and sent."""
+        scope = self.scope
+        return replace(
+            self,
+            identity=None if self.identity is None else tuple(self.identity),
+            scope=scope if scope is None or isinstance(scope, str) else tuple(scope),
+        )
+
+
+def commitments(given: Iterable[str]) -> frozenset[bytes]:
+    """Commitments from their hexadecimal digits.
+
+    Raises:
+        ConfigurationError: one is none.
+    """
+    if isinstance(given, str):
+        raise ConfigurationError("data_keys=... takes a list of commitments")
+    try:
+        found = frozenset(map(bytes.fromhex, given))
+    except (TypeError, ValueError):
+        found = frozenset({b""})
+    if any(len(each) != COMMITMENT_BYTES for each in found):
+        raise ConfigurationError(
+            f"data_keys=... takes commitments of {2 * COMMITMENT_BYTES} hexadecimal digits each, as"
+            " the headers of envelopes have them"
+        )
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 MAX_FAILURES = 100
@@ -56,7 +56,7 @@ class ColumnReport:
 
     column: str
     """Table and column, as the database names them."""
-    counts: Counts = Counts()
+    counts: Counts = field(default_factory=Counts)
     failures: tuple[Failure, ...] = ()
     """At most ``MAX_FAILURES``; ``counts`` has all."""
     finished: bool = False
@@ -177,17 +177,25 @@ class Survey:
     """What all encrypted columns hold."""
 
     columns: tuple[ColumnSurvey, ...]
+    stopped: str | None = None
+    """Why it ended before the last row; None where it did not."""
     seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether every value is an envelope at the target."""
-        return not any(column.not_at_target or column.not_envelopes for column in self.columns)
+        """Whether it is complete, and every value an envelope at the target."""
+        amiss = any(column.not_at_target or column.not_envelopes for column in self.columns)
+        return self.stopped is None and not amiss
 
     def to_json(self) -> dict[str, Any]:
         """The whole survey as what ``json.dumps`` takes."""
         columns = [column.to_json() for column in self.columns]
-        return {"columns": columns, "seconds": self.seconds, "ok": self.ok}
+        return {
+            "columns": columns,
+            "stopped": self.stopped,
+            "seconds": self.seconds,
+            "ok": self.ok,
+        }
 
 
 def capped(failures: Iterable[Failure]) -> tuple[Failure, ...]:

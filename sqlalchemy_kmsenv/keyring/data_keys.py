@@ -102,8 +102,8 @@ class OpeningKey:
 
     __slots__ = ("_clock", "cipher", "deadline")
 
-    def __init__(self, cipher: ValueCipher, *, deadline: float, clock: Clock) -> None:
-        self.cipher: ValueCipher | None = cipher
+    def __init__(self, cipher: ValueCipher | None, *, deadline: float, clock: Clock) -> None:
+        self.cipher = cipher
         self.deadline = deadline
         self._clock = clock
 

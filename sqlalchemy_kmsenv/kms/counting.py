@@ -7,12 +7,16 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sqlalchemy_kmsenv.kms.protocol import inspectable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy_kmsenv.kms.protocol import (
         EncryptionContext,
         GeneratedDataKey,
+        InspectableKms,
+        KeyDescription,
         Kms,
         ReWrappedDataKey,
     )
@@ -22,13 +26,14 @@ class CountingKms:
     """Another ``Kms`` with its calls counted, also those that it refuses.
 
     ``resolve`` is not counted: whether it really asks the service cannot be seen
-    from outside.
+    from outside. What ``InspectableKms`` adds is passed on, and counted apart.
     """
 
     def __init__(self, kms: Kms) -> None:
         self.kms = kms
         self._lock = threading.Lock()
         self._calls: Counter[str] = Counter()
+        self._inquiries: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"CountingKms({self.kms!r})"
@@ -40,6 +45,12 @@ class CountingKms:
             return self._calls.copy()
 
     @property
+    def inquiries(self) -> Counter[str]:
+        """Questions so far, a copy: ``describe``, ``would_generate``, ``would_unwrap``, ..."""
+        with self._lock:
+            return self._inquiries.copy()
+
+    @property
     def total(self) -> int:
         """All calls so far."""
         return self.calls.total()
@@ -48,6 +59,7 @@ class CountingKms:
         """Count from zero again."""
         with self._lock:
             self._calls.clear()
+            self._inquiries.clear()
 
     @contextmanager
     def expect(
@@ -97,6 +109,42 @@ class CountingKms:
         self._count("rewrap")
         return self.kms.rewrap(wrapped, context, key_arn=key_arn, new_context=new_context)
 
+    def describe(self) -> KeyDescription:
+        """As the counted ``Kms``; an inquiry, as those below.
+
+        Raises:
+            ConfigurationError: the counted ``Kms`` cannot be asked.
+        """
+        return self._inquire("describe").describe()
+
+    def would_generate(self, context: EncryptionContext) -> None:
+        """As the counted ``Kms``."""
+        self._inquire("would_generate").would_generate(context)
+
+    def would_unwrap(
+        self, context: EncryptionContext, *, key_arn: str, wrapped: bytes | None = None
+    ) -> None:
+        """As the counted ``Kms``."""
+        self._inquire("would_unwrap").would_unwrap(context, key_arn=key_arn, wrapped=wrapped)
+
+    def would_rewrap(
+        self,
+        context: EncryptionContext,
+        *,
+        key_arn: str,
+        new_context: EncryptionContext | None = None,
+        wrapped: bytes | None = None,
+    ) -> None:
+        """As the counted ``Kms``."""
+        self._inquire("would_rewrap").would_rewrap(
+            context, key_arn=key_arn, new_context=new_context, wrapped=wrapped
+        )
+
     def _count(self, name: str) -> None:
         with self._lock:
             self._calls[name] += 1
+
+    def _inquire(self, name: str) -> InspectableKms:
+        with self._lock:
+            self._inquiries[name] += 1
+        return inspectable(self.kms)

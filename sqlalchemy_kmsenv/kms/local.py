@@ -33,6 +33,8 @@ from sqlalchemy_kmsenv.kms.protocol import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy_kmsenv.kms.protocol import EncryptionContext
 
 _ARN_PREFIX = "arn:aws:kms:local:000000000000:key/"
@@ -49,22 +51,30 @@ class LocalKms:
     than the database and its backups. POSIX only. Any number of threads and
     processes may use one file; each sees the others' rotations and switches.
 
+    ``rewrap`` takes data keys of this key, and of those in ``rewraps_from``: what AWS
+    does for keys of one account needs their files here.
+
     Raises:
         ConfigurationError: from the constructor and from every method, where the
             file is missing, malformed, a symbolic link, another user's, or has
             any permission for group or others.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, rewraps_from: Iterable[LocalKms] = ()
+    ) -> None:
         """Open the key file at ``path``, which ``create`` made."""
         # Absolute, once: a later chdir must not lead to another file.
         self._path = Path(path).absolute()
         # Stamp and key in one attribute: replaced as one, so that reading needs no lock.
         self._loaded = local_file.read(self._path)
         self._arn = self._loaded[1].arn
+        self._others = {other.resolve(): other for other in rewraps_from}
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str]) -> LocalKms:
+    def create(
+        cls, path: str | os.PathLike[str], *, rewraps_from: Iterable[LocalKms] = ()
+    ) -> LocalKms:
         """Make a new key in a new file of mode 0600, in a directory that exists.
 
         Raises:
@@ -77,7 +87,7 @@ class LocalKms:
         key = LocalKey(f"{_ARN_PREFIX}{uuid4()}", enabled=True, materials=(_new_material(),))
         with local_file.locked(path):
             local_file.create(path, key)
-        return cls(path)
+        return cls(path, rewraps_from=rewraps_from)
 
     def __repr__(self) -> str:
         return f"LocalKms({str(self._path)!r})"
@@ -129,16 +139,15 @@ class LocalKms:
     ) -> ReWrappedDataKey:
         """Wrap the data key in ``wrapped`` under the newest material.
 
-        A data key under another key cannot be moved here: its key is in another file.
-
         Raises:
-            WrongCellError: as for ``unwrap``.
-            KeyStateError: the key is disabled.
+            WrongCellError: as for ``unwrap``; ``key_arn`` may also be a key of
+                ``rewraps_from``.
+            KeyStateError: one of the keys is disabled.
         """
         key = self._enabled("ReEncrypt")
         newest = key.materials[-1]
         target = context if new_context is None else new_context
-        plaintext = _unwrap(key, wrapped, context, key_arn)
+        plaintext = _unwrap(self._source("ReEncrypt", key_arn, key), wrapped, context, key_arn)
         return ReWrappedDataKey(_wrap(key.arn, newest, plaintext, target), key.arn, newest.id)
 
     def would_generate(self, context: EncryptionContext) -> None:
@@ -150,7 +159,7 @@ class LocalKms:
         self, context: EncryptionContext, *, key_arn: str, wrapped: bytes | None = None
     ) -> None:
         """Return where ``unwrap`` would work now; raise what it would."""
-        self._would_open("Decrypt", context, key_arn, wrapped)
+        _would_open(self._enabled("Decrypt"), context, key_arn, wrapped)
 
     def would_rewrap(
         self,
@@ -162,7 +171,8 @@ class LocalKms:
     ) -> None:
         """Return where ``rewrap`` would work now; raise what it would."""
         encode_context(context if new_context is None else new_context)
-        self._would_open("ReEncrypt", context, key_arn, wrapped)
+        source = self._source("ReEncrypt", key_arn, self._enabled("ReEncrypt"))
+        _would_open(source, context, key_arn, wrapped)
 
     def rotate(self) -> str:
         """Add key material, which wraps from now on, and return its id.
@@ -187,14 +197,9 @@ class LocalKms:
         """Take back ``disable``."""
         self._switch(enabled=True)
 
-    def _would_open(
-        self, operation: str, context: EncryptionContext, key_arn: str, wrapped: bytes | None
-    ) -> None:
-        key = self._enabled(operation)
-        if wrapped is not None:
-            _unwrap(key, wrapped, context, key_arn)
-        elif key_arn != key.arn:
-            raise _wrong_cell(key.arn, key_arn)
+    def _source(self, operation: str, key_arn: str, own: LocalKey) -> LocalKey:
+        other = self._others.get(key_arn)
+        return own if other is None else other._enabled(operation)  # noqa: SLF001  of this class
 
     def _switch(self, *, enabled: bool) -> None:
         with local_file.locked(self._path):
@@ -246,6 +251,15 @@ def _unwrap(key: LocalKey, wrapped: bytes, context: EncryptionContext, key_arn: 
         return aead.unwrap_bytes(material.key, wrapped[_SEALED_AT:], associated_data)
     except aead.AuthenticationError as error:
         raise _wrong_cell(key.arn, key_arn) from error
+
+
+def _would_open(
+    key: LocalKey, context: EncryptionContext, key_arn: str, wrapped: bytes | None
+) -> None:
+    if wrapped is not None:
+        _unwrap(key, wrapped, context, key_arn)
+    elif key_arn != key.arn:
+        raise _wrong_cell(key.arn, key_arn)
 
 
 def _wrong_cell(arn: str, asked: str) -> WrongCellError:

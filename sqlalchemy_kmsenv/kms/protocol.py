@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from sqlalchemy_kmsenv.errors import ConfigurationError
+
 EncryptionContext = Mapping[str, str]
 
 DATA_KEY_BYTES = 32
@@ -159,3 +161,18 @@ class RotatingKms(Kms, Protocol):
     def rotation(self) -> KeyRotation:
         """What the service says. One call."""
         ...
+
+
+def inspectable(kms: Kms) -> InspectableKms:
+    """``kms`` itself, if it can be asked what it is and what it would allow.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if isinstance(kms, InspectableKms):
+        return kms
+    message = (
+        f"{kms!r} cannot be asked about its key or its permissions; give its class the methods of"
+        " InspectableKms, or do without the answer"
+    )
+    raise ConfigurationError(message)

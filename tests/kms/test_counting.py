@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sqlalchemy_kmsenv.errors import WrongCellError
+from sqlalchemy_kmsenv.errors import ConfigurationError, WrongCellError
 from sqlalchemy_kmsenv.kms import CountingKms, Kms, LocalKms
 
 CONTEXT = {"kmsenv:table": "pings"}
@@ -96,3 +96,33 @@ def test_no_call_of_any_thread_is_lost(kms):
         list(threads.map(lambda _: kms.generate_data_key(CONTEXT), range(200)))
 
     assert kms.calls["generate_data_key"] == 200
+
+
+def test_inquiries_are_passed_on_and_counted_apart(kms):
+    """A preflight must not spend the budget that a test gives to the work itself."""
+    made = kms.generate_data_key(CONTEXT)
+
+    described = kms.describe()
+    kms.would_generate(CONTEXT)
+    kms.would_unwrap(CONTEXT, key_arn=made.key_arn, wrapped=made.wrapped)
+    kms.would_rewrap(CONTEXT, key_arn=made.key_arn)
+
+    assert described == kms.kms.describe()
+    assert kms.calls == {"generate_data_key": 1}
+    assert kms.inquiries == {
+        "describe": 1, "would_generate": 1, "would_unwrap": 1, "would_rewrap": 1,
+    }  # fmt: skip
+
+
+def test_an_inquiry_that_the_counted_kms_cannot_answer_is_refused(kms):
+    """A third party's service may have the methods of Kms alone."""
+    inner = kms.kms
+
+    class Bare:
+        resolve = inner.resolve
+        generate_data_key = inner.generate_data_key
+        unwrap = inner.unwrap
+        rewrap = inner.rewrap
+
+    with pytest.raises(ConfigurationError, match="cannot be asked"):
+        CountingKms(Bare()).describe()

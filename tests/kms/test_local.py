@@ -484,3 +484,36 @@ def test_repr_shows_the_path_and_no_key(kms, path):
     assert repr(kms) == f"LocalKms({str(path)!r})"
     for secret in (made.plaintext, made.wrapped):
         assert repr(bytes(secret))[2:12] not in repr(made)
+
+
+def test_rewrap_takes_data_keys_of_the_keys_that_are_named(kms, tmp_path):
+    """Leaving a key for another one of the same account is one ReEncrypt in AWS."""
+    made = kms.generate_data_key(CONTEXT)
+    other = LocalKms.create(tmp_path / "other.json", rewraps_from=[kms])
+
+    other.would_rewrap(CONTEXT, key_arn=made.key_arn, wrapped=made.wrapped)
+    moved = other.rewrap(made.wrapped, CONTEXT, key_arn=made.key_arn)
+
+    assert moved.key_arn == other.resolve()
+    assert moved.material_id == other.material_ids[-1]
+    assert other.unwrap(moved.wrapped, CONTEXT, key_arn=moved.key_arn) == made.plaintext
+
+
+def test_rewrap_from_a_disabled_key_is_refused(kms, tmp_path):
+    """ReEncrypt decrypts with the source key, which must be enabled for that."""
+    made = kms.generate_data_key(CONTEXT)
+    other = LocalKms.create(tmp_path / "other.json", rewraps_from=[kms])
+    kms.disable()
+
+    for ask in (other.rewrap, lambda *a, **k: other.would_rewrap(*a[1:], wrapped=a[0], **k)):
+        with pytest.raises(KeyStateError):
+            ask(made.wrapped, CONTEXT, key_arn=made.key_arn)
+
+
+def test_a_key_that_may_be_rewrapped_from_still_does_not_unwrap_here(kms, tmp_path):
+    """Decrypt goes to the key that wrapped, whatever ReEncrypt may take."""
+    made = kms.generate_data_key(CONTEXT)
+    other = LocalKms.create(tmp_path / "other.json", rewraps_from=[kms])
+
+    with pytest.raises(WrongCellError):
+        other.unwrap(made.wrapped, CONTEXT, key_arn=made.key_arn)

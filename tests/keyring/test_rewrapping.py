@@ -1,0 +1,83 @@
+import pytest
+
+from sqlalchemy_kmsenv import ConfigurationError, Keyring, LocalKms
+from sqlalchemy_kmsenv.envelope import parse_header
+from sqlalchemy_kmsenv.kms import CountingKms
+
+PAIRS = (("kmsenv:column", "c"), ("kmsenv:table", "t"))
+
+
+class NoUnwrap:
+    """A key service whose caller may not Decrypt."""
+
+    def __init__(self, kms):
+        self.resolve, self.describe = kms.resolve, kms.describe
+        self.generate_data_key, self.rewrap = kms.generate_data_key, kms.rewrap
+
+    def unwrap(self, wrapped, context, *, key_arn):
+        raise AssertionError("Decrypt was called")
+
+
+def sealed_reference(keyring):
+    """The key reference of a value that ``keyring`` seals."""
+    return parse_header(bytes(keyring.seal_many(PAIRS, 1, b"", [b""], [b"x"])[0])).reference
+
+
+def test_rewrap_needs_no_decrypt_and_keeps_the_commitment(local_kms):
+    """The role of the job is not allowed to see data keys."""
+    keyring = Keyring(NoUnwrap(local_kms), context={"app": "billing"})
+    old = sealed_reference(keyring)
+    local_kms.rotate()
+
+    renewed = keyring.rewrap(PAIRS, old)
+
+    assert renewed.material_hint.hex() == local_kms.material_ids[-1][:16]
+    assert (renewed.fingerprint, renewed.commitment) == (old.fingerprint, old.commitment)
+    assert renewed.wrapped != old.wrapped
+
+
+def test_rewrap_leaves_a_former_key(local_kms, tmp_path):
+    """Retiring a key means moving what it wrapped, as the keyring lists both."""
+    old = sealed_reference(Keyring(local_kms))
+    new = LocalKms.create(tmp_path / "new.json", rewraps_from=[local_kms])
+    keyring = Keyring(new, unwrap_only=[local_kms])
+
+    renewed = keyring.rewrap(PAIRS, old)
+
+    assert Keyring(new).opening_key(PAIRS, renewed).usable()
+
+
+def test_rewrap_of_a_key_that_is_not_listed_is_refused_before_any_call(local_kms, tmp_path):
+    """Without the pin, KMS would use whatever key the stored bytes name."""
+    old = sealed_reference(Keyring(local_kms))
+    other = CountingKms(LocalKms.create(tmp_path / "other.json", rewraps_from=[local_kms]))
+
+    with other.expect(), pytest.raises(ConfigurationError, match="unwrap_only"):
+        Keyring(other).rewrap(PAIRS, old)
+
+
+def test_a_twin_has_the_keys_and_the_context_but_no_data_key(local_kms):
+    """A job counts and slows its own calls, and must not seal under keys of the application."""
+    keyring = Keyring(local_kms, context={"app": "billing"})
+    old = sealed_reference(keyring)
+    counted: list[CountingKms] = []
+
+    def count(kms):
+        counted.append(CountingKms(kms))
+        return counted[-1]
+
+    twin = keyring.twin(count)
+
+    assert twin.opening_key(PAIRS, old).usable()
+    assert sealed_reference(twin).commitment != old.commitment
+    assert counted[0].calls == {"unwrap": 1, "generate_data_key": 1}
+
+
+def test_describe_falls_back_to_the_arn_alone(local_kms):
+    """Where a service tells nothing of its material, the KMS key alone is the target."""
+    bare = NoUnwrap(local_kms)
+    del bare.describe
+
+    described = Keyring(bare).describe()
+
+    assert (described.arn, described.material_id) == (local_kms.resolve(), None)

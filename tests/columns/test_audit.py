@@ -167,13 +167,13 @@ def test_forged_cell_is_told_of_although_it_names_no_key(session, models, rows, 
     real = stored(session.connection(), models.table.c.note, models.table.c.id == 1)
     # Behind the parts of a longer key an envelope begins where this one has its own second one.
     forged = b"\xe5\x01" + b"\xff" + real
-    session.add(models.Ping(id=1000, device_id="d9", note=CANARY))
+    session.add_all(models.Ping(id=n, device_id="d9", note=CANARY) for n in (1000, 1001))
     session.flush()
     overwrite(session.connection(), models.table, "note", forged, 2)
-    longer_key_first = select(models.Ping.note).where(models.Ping.id.in_([2, 1000]))
+    longer_keys_first = select(models.Ping.note).where(models.Ping.id.in_([2, 1000, 1001]))
 
     with pytest.raises(WrongCellError):
-        session.scalars(longer_key_first.order_by(models.Ping.id.desc())).all()
+        session.scalars(longer_keys_first.order_by(models.Ping.id.desc())).all()
 
     refused = journal[-1]
     assert (refused.operation, refused.error, refused.key_arn) == ("open", "WrongCellError", None)

@@ -6,7 +6,13 @@ from importlib import import_module
 
 import click
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "inspect": "sqlalchemy_kmsenv.cli.inspection:inspect",
+    "reencrypt": "sqlalchemy_kmsenv.cli.reencrypt:reencrypt",
+    "rewrap": "sqlalchemy_kmsenv.cli.rewrap:rewrap",
+    "survey": "sqlalchemy_kmsenv.cli.survey:survey",
+    "verify": "sqlalchemy_kmsenv.cli.verify:verify",
+}
 """Where each command is: ``name`` to ``module:attribute``."""
 
 

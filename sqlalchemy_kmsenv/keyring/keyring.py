@@ -48,8 +48,9 @@ class Keyring:
     ) -> None:
         if isinstance(unwrap_only, str):
             raise ConfigurationError("Keyring(unwrap_only=...) takes a list of KMS keys")
-        self._kms = _kms_of(kms)
-        self._services = (self._kms, *map(_kms_of, unwrap_only))
+        former = tuple(map(_kms_of, unwrap_only))
+        self._kms = _kms_of(kms, former)
+        self._services = (self._kms, *former)
         self._policy = cache or CachePolicy()
         self._pairs = static_pairs(context)
         self.clock = clock
@@ -260,9 +261,9 @@ class Keyring:
         return {**self._pairs, **dict(pairs)}
 
 
-def _kms_of(kms: Kms | str) -> Kms:
+def _kms_of(kms: Kms | str, former: Iterable[Kms] = ()) -> Kms:
     if isinstance(kms, str):
-        return kms_from_uri(kms)
+        return kms_from_uri(kms, rewraps_from=former)
     if not isinstance(kms, Kms):
         raise ConfigurationError(
             f"Keyring takes a KMS URI or an object like Kms, got {type(kms).__name__}"

@@ -11,7 +11,7 @@ from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.kms.protocol import Kms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "sqlalchemy_kmsenv.kms"
@@ -24,14 +24,15 @@ _AWS_OPTIONS = frozenset({"region", "endpoint_url"})
 _START = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(/?)")
 
 
-def kms_from_uri(uri: str) -> Kms:
+def kms_from_uri(uri: str, *, rewraps_from: Iterable[Kms] = ()) -> Kms:
     """The key service client for one KMS key, without any call to it.
 
     ``local:///absolute/path`` opens a ``LocalKms`` file;
     ``aws-kms:///KEY?region=...&endpoint_url=...`` takes any key id of ``AwsKms``.
     Another scheme is looked up as an entry point of that name in the group
     ``sqlalchemy_kmsenv.kms``: a callable that takes the URI and returns a ``Kms``.
-    A percent sign begins an escape, in paths too.
+    A percent sign begins an escape, in paths too. Of ``rewraps_from`` a ``LocalKms``
+    takes those that are one, too: it has to read their files to re-wrap from them.
 
     Raises:
         ConfigurationError: the URI is malformed, carries credentials or an unknown
@@ -41,7 +42,7 @@ def kms_from_uri(uri: str) -> Kms:
     """
     parts = _split(uri)
     if parts.scheme == "local":
-        return _local(parts, uri)
+        return _local(parts, uri, rewraps_from)
     if parts.scheme == "aws-kms":
         return _aws(parts, uri)
     return _plugged_in(parts.scheme, uri)
@@ -71,13 +72,13 @@ def _parsed(uri: str) -> SplitResult | None:
         return None
 
 
-def _local(parts: SplitResult, uri: str) -> Kms:
+def _local(parts: SplitResult, uri: str, rewraps_from: Iterable[Kms]) -> Kms:
     _options(parts, frozenset())
     path = "/" + _path(parts, uri)
     # Here, so that AwsKms can be used where POSIX locks do not exist.
     from sqlalchemy_kmsenv.kms.local import LocalKms  # noqa: PLC0415
 
-    return LocalKms(path)
+    return LocalKms(path, rewraps_from=[k for k in rewraps_from if isinstance(k, LocalKms)])
 
 
 def _aws(parts: SplitResult, uri: str) -> Kms:

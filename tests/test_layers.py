@@ -19,7 +19,7 @@ LAYERS = [
     {"by_hand"},
     {"rewrap", "access"},
     {"testing"},
-    {"cli"},
+    {"cli", "alembic_plugin"},
     {""},
 ]
 AWS = {"kms.aws_client", "kms.aws_role"}

@@ -73,7 +73,7 @@ def models_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--metadata",
-        "path",
+        "models_path",
         metavar="MODULE:NAME",
         required=True,
         help="Where the models are, as package.module:Base.",
@@ -107,7 +107,7 @@ def models_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_models(
         *,
-        path: str,
+        models_path: str,
         columns: tuple[str, ...],
         keyrings: tuple[str, ...],
         unwrap_only: tuple[str, ...],
@@ -121,7 +121,7 @@ def models_options(command: Callable[..., Any]) -> Callable[..., Any]:
             tuple(map(parse_pair, context)),
             tuple(NamedUri.parse("--to", text) for text in to),
         )
-        return command(models=Models(path=path, columns=columns, keys=keys), **others)
+        return command(models=Models(path=models_path, columns=columns, keys=keys), **others)
 
     return with_models
 

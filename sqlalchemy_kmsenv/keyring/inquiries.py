@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy_kmsenv.envelope import InlineReference
 from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.keyring.policy import CachePolicy
 from sqlalchemy_kmsenv.keyring.services import Services
-from sqlalchemy_kmsenv.kms.protocol import KeyDescription, inspectable
+from sqlalchemy_kmsenv.kms.protocol import KeyDescription, Kms, inspectable
 
 ContextPairs = tuple[tuple[str, str], ...]
 """An encryption context without the keyring's own pairs, sorted by name."""
@@ -16,6 +17,25 @@ class Inquiries:
 
     _services: Services
     _pairs: dict[str, str]
+    _policy: CachePolicy
+
+    @property
+    def cache(self) -> CachePolicy:
+        """The limits of its data keys."""
+        return self._policy
+
+    @property
+    def services(self) -> tuple[Kms, ...]:
+        """Its KMS keys, the one that wraps first; calls made to them are not watched."""
+        return self._services.all
+
+    def context_of(self, pairs: ContextPairs) -> dict[str, str]:
+        """The whole encryption context: the keyring's own pairs and these.
+
+        Raises:
+            ConfigurationError: both name the same pair.
+        """
+        return self._context(pairs)
 
     def describe(self) -> KeyDescription:
         """What is known of the KMS key that wraps, and of its current material. One call.

@@ -20,8 +20,9 @@ class Services:
     def __init__(self, kms: Kms | str, unwrap_only: Iterable[Kms | str]) -> None:
         if isinstance(unwrap_only, str):
             raise ConfigurationError("Keyring(unwrap_only=...) takes a list of KMS keys")
-        self.wrapping = _kms_of(kms)
-        self.all = (self.wrapping, *map(_kms_of, unwrap_only))
+        former = tuple(map(_kms_of, unwrap_only))
+        self.wrapping = _kms_of(kms, former)
+        self.all = (self.wrapping, *former)
         self._known: dict[bytes, tuple[Kms, str]] = {}
 
     def __repr__(self) -> str:
@@ -81,9 +82,9 @@ class Services:
         return described
 
 
-def _kms_of(kms: Kms | str) -> Kms:
+def _kms_of(kms: Kms | str, former: Iterable[Kms] = ()) -> Kms:
     if isinstance(kms, str):
-        return kms_from_uri(kms)
+        return kms_from_uri(kms, rewraps_from=former)
     if not isinstance(kms, Kms):
         raise ConfigurationError(
             f"Keyring takes a KMS URI or an object like Kms, got {type(kms).__name__}"

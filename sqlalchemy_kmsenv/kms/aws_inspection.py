@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.kms import aws_answers
 from sqlalchemy_kmsenv.kms.arguments import checked_context, checked_wrapped
+from sqlalchemy_kmsenv.kms.aws_arguments import is_key_arn
 
 if TYPE_CHECKING:
     from sqlalchemy_kmsenv.kms.aws_client import AwsClient
@@ -20,6 +21,11 @@ class AwsInspection:
     _key_id: str
     _arn: str | None
     _grant_tokens: list[str]
+
+    @property
+    def named_by_arn(self) -> bool:
+        """Whether its ARN is known without ``kms:DescribeKey``."""
+        return is_key_arn(self._key_id)
 
     def describe(self) -> KeyDescription:
         """What the service says of the key that wraps now (DescribeKey)."""

@@ -13,6 +13,7 @@ from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.kms.protocol import Kms
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "sqlalchemy_kmsenv.kms"
@@ -57,7 +58,7 @@ AWS_OPTIONS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
 secrets, and how each is read."""
 
 
-def kms_from_uri(uri: str) -> Kms:
+def kms_from_uri(uri: str, *, rewraps_from: Iterable[Kms] = ()) -> Kms:
     """The key service client for one KMS key, without any call to it.
 
     ``local:///absolute/path`` opens a ``LocalKms`` file;
@@ -65,7 +66,8 @@ def kms_from_uri(uri: str) -> Kms:
     options of text, numbers (``5``), true or false, and Regions (``eu-west-1,us-east-1``).
     Another scheme is looked up as an entry point of that name in the group
     ``sqlalchemy_kmsenv.kms``: a callable that takes the URI and returns a ``Kms``.
-    A percent sign begins an escape, in paths too.
+    A percent sign begins an escape, in paths too. Of ``rewraps_from`` a ``LocalKms``
+    takes those that are one, too: it has to read their files to re-wrap from them.
 
     Raises:
         ConfigurationError: the URI is malformed, carries credentials or an unknown
@@ -75,7 +77,7 @@ def kms_from_uri(uri: str) -> Kms:
     """
     parts = _split(uri)
     if parts.scheme == "local":
-        return _local(parts, uri)
+        return _local(parts, uri, rewraps_from)
     if parts.scheme == "aws-kms":
         return _aws(parts, uri)
     return _plugged_in(parts.scheme, uri)
@@ -105,13 +107,13 @@ def _parsed(uri: str) -> SplitResult | None:
         return None
 
 
-def _local(parts: SplitResult, uri: str) -> Kms:
+def _local(parts: SplitResult, uri: str, rewraps_from: Iterable[Kms]) -> Kms:
     _options(parts, frozenset())
     path = "/" + _path(parts, uri)
     # Here, so that AwsKms can be used where POSIX locks do not exist.
     from sqlalchemy_kmsenv.kms.local import LocalKms  # noqa: PLC0415
 
-    return LocalKms(path)
+    return LocalKms(path, rewraps_from=[k for k in rewraps_from if isinstance(k, LocalKms)])
 
 
 def _aws(parts: SplitResult, uri: str) -> Kms:

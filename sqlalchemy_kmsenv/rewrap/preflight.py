@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy_kmsenv import defaults
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
-from sqlalchemy_kmsenv.envelope import InlineReference
+from sqlalchemy_kmsenv.envelope import InlineReference, parse_header
 from sqlalchemy_kmsenv.errors import (
     ConfigurationError,
     EnvelopeError,
@@ -122,11 +122,20 @@ def _sample(
     width = len(table.key)
     with workshop.engine.connect() as connection:
         rows = table.page(connection, None, None, defaults.REWRAP_BATCH_ROWS)
+    seen: set[tuple[bytes, ...]] = set()
     for row in rows:
         if row[width] is None:
             continue
         try:
-            reference = headers.read(row).reference
+            start = headers.start(row)
+            header = parse_header(start)
+            # Most rows of a page share their data key and context with the one before.
+            ends = (b.pairs_key(bytes(row[width + 2 + i])) for i, b in enumerate((binding, was)))
+            place = (start[: header.size], *ends)
+            if place in seen:
+                continue
+            seen.add(place)
+            reference = header.reference
             pairs = pairs_of_row(binding, row, width)
             yield pairs, pairs_of_row(was, row, width, 1), reference
         except (EnvelopeError, WrongCellError):

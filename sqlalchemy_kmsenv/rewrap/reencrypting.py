@@ -12,9 +12,10 @@ from sqlalchemy_kmsenv.errors import KmsEnvError
 from sqlalchemy_kmsenv.keyring import ContextPairs, Keyring
 from sqlalchemy_kmsenv.rewrap.opening import Opened, PayloadOpener, UnopenedError, prefix_of
 from sqlalchemy_kmsenv.rewrap.rewrapping import pairs_of_row
-from sqlalchemy_kmsenv.rewrap.tables import NEW, OLD, OLD_SIZE, RawTable, Rows, stored_bytes
+from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows, stored_bytes
 from sqlalchemy_kmsenv.rewrap.verifying import whole_row
 from sqlalchemy_kmsenv.rewrap.work import Outcome, key_of
+from sqlalchemy_kmsenv.rewrap.writing import NEW, OLD, CellWriter, Writer
 
 
 class ReEncrypting:
@@ -37,7 +38,7 @@ class ReEncrypting:
         dry_run: bool,
     ) -> None:
         self.table = table
-        self.update = table.replace
+        self.writer: Writer | None = CellWriter(table).replace
         self._engine = engine
         self._binding = binding
         self._keyring = keyring
@@ -116,6 +117,5 @@ class ReEncrypting:
             old_size = opened.header.size + NONCE_BYTES
             write = self.table.key_parameters(key_of(row, width))
             write[OLD] = stored_bytes(row[width])[:old_size]
-            write[OLD_SIZE] = old_size
             write[NEW] = bytes(envelope)
             outcome.writes.append(write)

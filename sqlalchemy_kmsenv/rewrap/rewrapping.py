@@ -9,16 +9,16 @@ from typing import Any
 from sqlalchemy import Row
 
 from sqlalchemy_kmsenv import defaults
-from sqlalchemy_kmsenv.aead import NONCE_BYTES
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.envelope import InlineReference, parse_header, serialize_header
 from sqlalchemy_kmsenv.errors import KmsEnvError, WrongCellError
 from sqlalchemy_kmsenv.keyring import ContextPairs, Keyring
 from sqlalchemy_kmsenv.keyring.flights import FlightStore
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
-from sqlalchemy_kmsenv.rewrap.tables import NEW, OLD, OLD_SIZE, REST_AT, RawTable, Rows
+from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows
 from sqlalchemy_kmsenv.rewrap.targets import Target
 from sqlalchemy_kmsenv.rewrap.work import Outcome, key_of
+from sqlalchemy_kmsenv.rewrap.writing import NEW, OLD, CellWriter, Write, Writer
 
 
 class _Renewed:
@@ -43,7 +43,7 @@ class _Renewed:
 class _Verdict:
     """What becomes of all rows with one header and one encryption context."""
 
-    size: int
+    header: bytes
     new_header: bytes | None = None
     """None where the header stays."""
     error: KmsEnvError | None = None
@@ -65,7 +65,7 @@ class ReWrapping:
         dry_run: bool,
     ) -> None:
         self.table = table
-        self.update = table.splice
+        self.writer: Writer | None = CellWriter(table).splice
         self._headers = headers
         self._binding = binding
         self._keyring = keyring
@@ -97,20 +97,16 @@ class ReWrapping:
                 except KmsEnvError as error:
                     outcome.fail(key_of(row, width), error)
                     continue
-                size = verdict.size
-                verdicts[pairs_key(row), start[:size]] = verdict
-                raw = start
+                size = len(verdict.header)
+                verdicts[pairs_key(row), verdict.header] = verdict
             if verdict.error is not None:
                 outcome.fail(key_of(row, width), verdict.error)
             elif verdict.new_header is None:
                 outcome.current += 1
             else:
-                old_size = verdict.size + NONCE_BYTES
-                write: dict[str, Any] = dict(zip(names, row, strict=False))
-                write[OLD] = raw[:old_size]
-                write[OLD_SIZE] = old_size
+                write: Write = dict(zip(names, row, strict=False))
+                write[OLD] = verdict.header
                 write[NEW] = verdict.new_header
-                write[REST_AT] = verdict.size + 1
                 outcome.writes.append(write)
         return outcome
 
@@ -123,15 +119,15 @@ class ReWrapping:
     def _verdict(self, row: Row[Any], start: bytes) -> _Verdict:
         header = parse_header(start)
         if self._target.wraps(header.reference):
-            return _Verdict(header.size)
+            return _Verdict(start[: header.size])
         if self._dry_run:
-            return _Verdict(header.size, b"")
+            return _Verdict(start[: header.size], b"")
         try:
             pairs = pairs_of_row(self._binding, row, len(self.table.key))
             renewed = self._renew(pairs, header.reference)
         except KmsEnvError as error:
-            return _Verdict(header.size, error=error)
-        return _Verdict(header.size, serialize_header(renewed, header.value_type))
+            return _Verdict(start[: header.size], error=error)
+        return _Verdict(start[: header.size], serialize_header(renewed, header.value_type))
 
     def _renew(self, pairs: ContextPairs, reference: InlineReference) -> InlineReference:
         return self._renewed.get(

@@ -10,20 +10,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from sqlalchemy_kmsenv import defaults
-from sqlalchemy_kmsenv.aead import NONCE_BYTES
-from sqlalchemy_kmsenv.columns.transactions import counts_rows
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Desk, Workshop, opened_source
 from sqlalchemy_kmsenv.rewrap.keyed import Key
 from sqlalchemy_kmsenv.rewrap.meter import Meter, StopJobError, metered
 from sqlalchemy_kmsenv.rewrap.partitions import Partition
 from sqlalchemy_kmsenv.rewrap.plans import JobSource
 from sqlalchemy_kmsenv.rewrap.reports import Counts, Failure
-from sqlalchemy_kmsenv.rewrap.tables import NEW, OLD, REST_AT, Rows, stored_bytes
-from sqlalchemy_kmsenv.rewrap.work import Outcome, UnreachedRowError, Write, key_of
+from sqlalchemy_kmsenv.rewrap.tables import Rows, stored_bytes
+from sqlalchemy_kmsenv.rewrap.work import Outcome, UnreachedRowError, key_of
+from sqlalchemy_kmsenv.rewrap.writing import OLD, Write
 
 _T = TypeVar("_T")
 _ROUNDS = 3
@@ -156,17 +155,8 @@ class _Worker:
         return made
 
     def _write(self, connection: Connection, outcome: Outcome) -> int:
-        result: CursorResult[Any] = connection.execute(self._work.update, outcome.writes)
-        if counts_rows(connection.dialect, len(outcome.writes)) and result.rowcount >= 0:
-            return result.rowcount
-        return sum(self._holds(connection, write) for write in outcome.writes)
-
-    def _holds(self, connection: Connection, write: Write) -> bool:
-        """Whether an UPDATE took effect, for drivers that do not count what they update."""
-        row = self._work.table.row(connection, self._key_of_write(write))
-        # Behind a new header stands the old nonce.
-        start = write[NEW] + (write[OLD][-NONCE_BYTES:] if REST_AT in write else b"")
-        return row is not None and stored_bytes(row[self._width] or b"").startswith(start)
+        writer = self._work.writer
+        return 0 if writer is None else writer(connection, outcome.writes)
 
     def _key_of_write(self, write: Write) -> Key:
         return tuple(write[name] for name in self._work.table.key_names)

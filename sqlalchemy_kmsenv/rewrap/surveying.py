@@ -6,12 +6,13 @@ from sqlalchemy_kmsenv.errors import EnvelopeError
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
 from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows
 from sqlalchemy_kmsenv.rewrap.work import Outcome, key_of
+from sqlalchemy_kmsenv.rewrap.writing import Writer
 
 
 class Surveying:
     """Counts envelopes by KMS key and key material."""
 
-    update = None
+    writer: Writer | None = None
     whole_values = False
 
     def __init__(self, table: RawTable, headers: HeaderReader) -> None:

@@ -15,11 +15,9 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Integer,
     LargeBinary,
     Row,
     Select,
-    and_,
     bindparam,
     column,
     func,
@@ -28,11 +26,7 @@ from sqlalchemy import (
     table,
     text,
     type_coerce,
-    update,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import NullType
 
 from sqlalchemy_kmsenv.columns import PackedCell
@@ -44,32 +38,7 @@ from sqlalchemy_kmsenv.rewrap.keyed import Key, behind, bound_parameters, up_to
 Rows = Sequence[Row[Any]]
 """Key parts, the first bytes of the value, its length, then one section for each binding."""
 
-NEW, REST_AT, OLD, OLD_SIZE = "kmsenv_new", "kmsenv_rest_at", "kmsenv_old", "kmsenv_old_size"
 _AFTER, _UPTO, _KEY = "kmsenv_after", "kmsenv_upto", "kmsenv_key"
-
-
-class Joined(FunctionElement[bytes]):
-    """Two binary values, one behind the other."""
-
-    inherit_cache = True
-    name = "kmsenv_joined"
-    type = LargeBinary()
-
-
-@compiles(Joined)
-def _compile_any(element: Joined, compiler: SQLCompiler, **kw: Any) -> str:
-    return " || ".join(compiler.process(each, **kw) for each in element.clauses)
-
-
-@compiles(Joined, "sqlite")
-def _compile_sqlite(element: Joined, compiler: SQLCompiler, **kw: Any) -> str:
-    # || makes text of bytes without changing them; the cast only changes the label back.
-    return f"CAST({_compile_any(element, compiler, **kw)} AS BLOB)"
-
-
-@compiles(Joined, "mysql", "mariadb")
-def _compile_mysql(element: Joined, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"CONCAT({compiler.process(element.clauses, **kw)})"
 
 
 class RawTable:
@@ -95,24 +64,20 @@ class RawTable:
         options: Options = engine.get_execution_options()
         bound = {each.column.name: each.column for b in bindings for each in b.bound_columns}
         named = {**bound, **{each.name: each for each in keys}}
-        self._kept = _kept_columns(engine, cell, schema_of(owner, options))
-        self._bare = table(
+        self.kept = _kept_columns(engine, cell, schema_of(owner, options))
+        self.bare = table(
             owner.name,
             column(cell.name, LargeBinary()),
             *(column(name, each.type) for name, each in named.items()),
-            *(column(name) for name in self._kept if name not in named),
+            *(column(name) for name in self.kept if name not in named),
             schema=schema_of(owner, options),
         )
-        self.key: list[ColumnClause[Any]] = [self._bare.c[each.name] for each in keys]
-        self._cell = self._bare.c[cell.name]
+        self.key: list[ColumnClause[Any]] = [self.bare.c[each.name] for each in keys]
+        self.cell = self.bare.c[cell.name]
         self._bindings = bindings
         self.prefix_bytes = prefix_bytes
-        self._dialect = engine.dialect.name
+        self.dialect_name = engine.dialect.name
         self._pages: dict[tuple[bool, bool], Select[Any]] = {}
-        self.splice = self._update(Joined(_parameter(NEW), _rest(self._cell)))
-        """An UPDATE that puts a new header before the rest of the value."""
-        self.replace = self._update(_parameter(NEW))
-        """An UPDATE of the whole value."""
 
     def page(
         self, connection: Connection, after: Key | None, upto: Key | None, limit: int | None
@@ -126,12 +91,12 @@ class RawTable:
 
     def row(self, connection: Connection, key: Key, size: int | None = None) -> Row[Any] | None:
         """One row, with the first ``size`` bytes of its value; all of them by default."""
-        query = select(*self._columns(size)).where(*self._same_key())
+        query = select(*self._columns(size)).where(*self.same_key())
         return connection.execute(query, self.key_parameters(key)).one_or_none()
 
     def count(self, connection: Connection) -> int:
         """How many rows there are."""
-        return connection.scalar(select(func.count()).select_from(self._bare)) or 0
+        return connection.scalar(select(func.count()).select_from(self.bare)) or 0
 
     def extremes(self, connection: Connection) -> tuple[Any, Any]:
         """The least and the greatest first part of the key; None, None in an empty table."""
@@ -155,7 +120,7 @@ class RawTable:
         return [tuple(row) for row in found]
 
     def key_parameters(self, key: Key) -> dict[str, Any]:
-        """The parameters that name a row in ``splice`` and ``replace``."""
+        """The parameters that name a row in ``same_key``."""
         return bound_parameters(_KEY, key)
 
     @property
@@ -168,55 +133,36 @@ class RawTable:
         if query is None:
             query = select(*self._columns(self.prefix_bytes)).order_by(*self.key)
             if after:
-                query = query.where(behind(self.key, _AFTER, self._dialect))
+                query = query.where(behind(self.key, _AFTER, self.dialect_name))
             if upto:
-                query = query.where(up_to(self.key, _UPTO, self._dialect))
+                query = query.where(up_to(self.key, _UPTO, self.dialect_name))
             self._pages[after, upto] = query
         return query
 
     def _columns(self, size: int | None) -> list[ColumnElement[Any]]:
         # Untyped: SQLite gives back text where somebody stored text in a BLOB column.
-        whole: ColumnElement[Any] = type_coerce(self._cell, NullType())
-        start = whole if size is None else func.substr(self._cell, 1, size)
+        whole: ColumnElement[Any] = type_coerce(self.cell, NullType())
+        start = whole if size is None else func.substr(self.cell, 1, size)
         sections = [self._section(binding) for binding in self._bindings]
-        return [*self.key, start, func.length(self._cell), *sections]
+        return [*self.key, start, func.length(self.cell), *sections]
 
     def _section(self, binding: Binding) -> ColumnElement[Any]:
-        parts = tuple((b.kind, self._bare.c[b.column.name]) for b in binding.bound_columns)
+        parts = tuple((b.kind, self.bare.c[b.column.name]) for b in binding.bound_columns)
         all_primary = all(bound.column.primary_key for bound in binding.bound_columns)
         nothing = literal(b"", LargeBinary())
         return type_coerce(PackedCell(nothing, parts, all_primary=all_primary), LargeBinary())
 
-    def _same_key(self) -> list[ColumnElement[bool]]:
+    def same_key(self) -> list[ColumnElement[bool]]:
+        """The conditions that name a row by ``key_parameters``."""
         return [
             each == bindparam(name, type_=each.type)
             for each, name in zip(self.key, self.key_names, strict=True)
         ]
 
-    def _update(self, value: ColumnElement[Any]) -> Any:
-        # The first bytes of an envelope end with its nonce, which is new at each writing: where
-        # they are the same, nobody has written the cell meanwhile.
-        old = func.substr(self._cell, 1, bindparam(OLD_SIZE, type_=Integer()), type_=LargeBinary())
-        same = [*self._same_key(), old == _parameter(OLD)]
-        if isinstance(value, Joined):
-            # MySQL makes NULL of what is longer than max_allowed_packet.
-            same.append(value.is_not(None))
-        values: dict[Any, Any] = {self._bare.c[name]: self._bare.c[name] for name in self._kept}
-        return update(self._bare).where(and_(*same)).values({**values, self._cell: value})
-
 
 def stored_bytes(value: Any) -> bytes:
     """What a driver returned for a binary value, or for text in its place, as bytes."""
     return value.encode(errors="surrogateescape") if isinstance(value, str) else bytes(value)
-
-
-def _parameter(name: str) -> ColumnElement[Any]:
-    return bindparam(name, type_=LargeBinary())
-
-
-def _rest(cell: ColumnElement[Any]) -> ColumnElement[Any]:
-    start = bindparam(REST_AT, type_=Integer())
-    return func.substr(cell, start, type_=LargeBinary())
 
 
 def _kept_columns(engine: Engine, cell: Column[Any], schema: str | None) -> list[str]:

@@ -13,6 +13,7 @@ from sqlalchemy_kmsenv.keyring import Keyring
 from sqlalchemy_kmsenv.rewrap.opening import Opened, PayloadOpener, UnopenedError
 from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows, stored_bytes
 from sqlalchemy_kmsenv.rewrap.work import Outcome, key_of
+from sqlalchemy_kmsenv.rewrap.writing import Writer
 
 
 class UndecodableError(InvalidValueError):
@@ -22,7 +23,7 @@ class UndecodableError(InvalidValueError):
 class Verifying:
     """Opens values and drops them."""
 
-    update = None
+    writer: Writer | None = None
     whole_values = True
 
     def __init__(self, engine: Engine, table: RawTable, binding: Binding, keyring: Keyring) -> None:

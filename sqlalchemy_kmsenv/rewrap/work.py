@@ -12,9 +12,7 @@ from sqlalchemy_kmsenv.errors import EnvelopeError, KeyServiceError, KmsEnvError
 from sqlalchemy_kmsenv.rewrap.keyed import Key, key_text
 from sqlalchemy_kmsenv.rewrap.reports import Counts, Failure
 from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows
-
-Write = dict[str, Any]
-"""The parameters of one UPDATE."""
+from sqlalchemy_kmsenv.rewrap.writing import Write, Writer
 
 SURVEY, REWRAP, REENCRYPT, VERIFY = "survey", "rewrap", "reencrypt", "verify"
 
@@ -32,7 +30,7 @@ class Outcome:
     """Of those failed, the ones that the key service refused."""
     failures: list[Failure] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
-    """Parameters of ``Work.update``."""
+    """For ``Work.writer``."""
     tally: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
 
     def fail(self, key: Key, error: Exception, finding: str = "") -> None:
@@ -65,8 +63,8 @@ class Work(Protocol):
     """One kind of job on one column."""
 
     table: RawTable
-    update: Any
-    """The statement that ``Outcome.writes`` are for; None where the job writes nothing."""
+    writer: Writer | None
+    """What ``Outcome.writes`` are for; None where the job writes nothing."""
     whole_values: bool
     """Whether values are opened, so that their size counts."""
 

@@ -11,9 +11,9 @@ import cryptography
 import sqlalchemy
 from rich.console import Console
 
-from benchmarks import busy, cells, keys, large, report, rows
+from benchmarks import busy, cells, keys, large, report, rewrapping, rows
 
-PARTS = ("cells", "large", "busy", "rows", "keys")
+PARTS = ("cells", "large", "busy", "rows", "keys", "rewrap")
 POSTGRESQL = "postgresql+psycopg://postgres@127.0.0.1:5432/test"
 MARIADB = "mysql+pymysql://root@127.0.0.1:3306/test"
 
@@ -23,9 +23,9 @@ MARIADB = "mysql+pymysql://root@127.0.0.1:3306/test"
 @click.option("--rounds", type=click.IntRange(min=1), default=5, help="Rounds, interleaved.")
 @click.option("--only", type=click.Choice(PARTS), help="One part instead of all.")
 @click.option("--postgresql", "postgresql", metavar="URL", default=POSTGRESQL, help="Database.")
-@click.option("--no-postgresql", is_flag=True, help="Measure rows and keys without it.")
+@click.option("--no-postgresql", is_flag=True, help="Measure without it.")
 @click.option("--mariadb", metavar="URL", default=MARIADB, help="Database.")
-@click.option("--no-mariadb", is_flag=True, help="Measure keys without it.")
+@click.option("--no-mariadb", is_flag=True, help="Measure without it.")
 def main(
     *,
     row_count: int,
@@ -39,8 +39,8 @@ def main(
     """Measure what encryption costs, and compare with the targets."""
     console = Console(width=None if Console().is_terminal else 180)
     parts = (only,) if only else PARTS
-    use_postgresql = {"rows", "keys"} & set(parts) and not no_postgresql
-    use_mariadb = "keys" in parts and not no_mariadb
+    use_postgresql = bool({"rows", "keys", "rewrap"} & set(parts)) and not no_postgresql
+    use_mariadb = bool({"keys", "rewrap"} & set(parts)) and not no_mariadb
     if use_postgresql:
         _check_reachable(postgresql, "postgresql")
     if use_mariadb:
@@ -64,12 +64,14 @@ def main(
             rows.run(console, rounds, row_count, url, directory)
             if use_postgresql:
                 rows.run(console, rounds, row_count, postgresql, directory)
+        servers = [postgresql] * use_postgresql + [mariadb] * use_mariadb
         if "keys" in parts:
-            keys.run(console, rounds, f"sqlite:///{directory / 'keys.sqlite'}", directory)
-            if use_postgresql:
-                keys.run(console, rounds, postgresql, directory)
-            if use_mariadb:
-                keys.run(console, rounds, mariadb, directory)
+            for url in (f"sqlite:///{directory / 'keys.sqlite'}", *servers):
+                keys.run(console, rounds, url, directory)
+        if "rewrap" in parts:
+            for url in (f"sqlite:///{directory / 'rewrap.sqlite'}", *servers):
+                rewrapping.run(console, rounds, row_count, url, directory)
+            rewrapping.run_memory(console, directory)
 
 
 def _check_reachable(url: str, name: str) -> None:

@@ -48,12 +48,13 @@ def main(key_file: str, name: str, measure: str) -> None:
         if traced:
             tracemalloc.start()
         everything = session.scalars(statement).all()
-        peak = tracemalloc.get_traced_memory()[1] if traced else _peak_resident()
+        peak = tracemalloc.get_traced_memory()[1] if traced else peak_resident()
         del everything
     print(peak)
 
 
-def _peak_resident() -> int:
+def peak_resident() -> int:
+    """Bytes that this process had in memory at the most."""
     # On Linux ru_maxrss begins with the peak of the process that started this one.
     status = Path("/proc/self/status")
     if status.exists():

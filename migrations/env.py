@@ -1,4 +1,8 @@
-"""Alembic's environment for examples/locations; it needs no keyring and makes no KMS call."""
+"""Alembic's environment for examples/locations.
+
+A key is needed by migrations that re-wrap rows, and by no other:
+``alembic -x kms=aws-kms:///alias/location upgrade head``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from typing import Any
 from alembic import context
 from sqlalchemy import create_engine, pool
 
-from examples.locations.models import Base
+from examples.locations.models import APP, Base
+from sqlalchemy_kmsenv import Keyring, attach_keyrings
 
 target_metadata = Base.metadata
 
@@ -28,6 +33,12 @@ def _configure(**where: Any) -> None:
         context.run_migrations()
 
 
+def _attach_keyring() -> None:
+    uri = context.get_x_argument(as_dictionary=True).get("kms")
+    if uri is not None:
+        attach_keyrings(target_metadata, Keyring(uri, context=APP))
+
+
 def _run() -> None:
     url = context.config.get_main_option("sqlalchemy.url")
     if url is None:
@@ -35,6 +46,7 @@ def _run() -> None:
     if context.is_offline_mode():
         _configure(url=url, literal_binds=True, dialect_opts={"paramstyle": "named"})
         return
+    _attach_keyring()
     engine = create_engine(url, poolclass=pool.NullPool)
     with engine.connect() as connection:
         _configure(connection=connection)

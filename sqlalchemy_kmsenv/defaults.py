@@ -41,6 +41,55 @@ AWS_MAX_ATTEMPTS = 3
 """The first try counts; botocore's own default for its "standard" mode. With both timeouts
 and its waits (at most 1 s, then 2 s) a dead endpoint is given up after 15 s at most."""
 
+AWS_POOL_CONNECTIONS = 10
+"""Connections kept a client, botocore's own default: threads that miss the cache at once."""
+
+AWS_REGION_PAUSE_SECONDS = 30.0
+"""How long a Region that was unavailable is tried after its replicas; twice the longest call."""
+
+AWS_ROLE_SESSION_NAME = "sqlalchemy-kmsenv"
+"""What CloudTrail shows of a role where nobody chose a name."""
+
 AWS_RETRY_MODE = "standard"
 """The mode that all AWS SDKs have in common; "adaptive" adds a client-side rate limit, which
 botocore documents as experimental."""
+
+# --- Jobs over whole tables -------------------------------------------------------------------
+
+REWRAP_BATCH_ROWS = 1000
+"""Rows of a page and of a transaction: locks are held for some 10 ms, and the two round trips
+of a page are a small part of its time."""
+
+REWRAP_PREFIX_BYTES = 512
+"""What is read of each value: a header with AWS's wrapped data keys takes 239 bytes."""
+
+REWRAP_WHOLE_VALUE_BYTES = 8192
+"""Values up to here are read with their page where they are opened; larger ones by themselves."""
+
+REWRAP_CHUNK_BYTES = 8 << 20
+"""Values that are opened and sealed in one transaction, if they are large."""
+
+REWRAP_CACHE_ENTRIES = 10_000
+"""Data keys wrapped anew that are remembered, a kilobyte each."""
+
+REWRAP_KMS_PATIENCE_SECONDS = 60.0
+"""Throttling passes within seconds; what lasts longer is an outage, and a matter for people."""
+
+REWRAP_KMS_FIRST_WAIT_SECONDS = 0.1
+REWRAP_KMS_LONGEST_WAIT_SECONDS = 5.0
+"""Waits double from the first to the longest, each shortened at random by up to a half."""
+
+REWRAP_GIVE_UP_AFTER_ROWS = 100
+"""A denied tenant or two are rows' matters; a hundred refusals in a row are the job's."""
+
+REWRAP_DATABASE_TRIES = 6
+REWRAP_DATABASE_FIRST_WAIT_SECONDS = 0.1
+"""A page that is rolled back (deadlock, lost connection) is tried again, the waits doubling:
+3 seconds in all."""
+
+REWRAP_SLICE_SECONDS = 1.0
+"""How long a worker goes on before it reports, where there are several."""
+
+REWRAP_EXECUTOR_PARTITIONS = 8
+REWRAP_PREFLIGHT_CONTEXTS = 20
+"""Encryption contexts that the preflight asks about, of those in the first page."""

@@ -19,15 +19,16 @@ LAYERS = [
     {"by_hand"},
     {"rewrap", "access"},
     {"testing"},
-    {"cli"},
+    {"cli", "alembic_plugin"},
     {""},
 ]
-AWS = {"kms.aws", "kms.aws_client"}
+AWS = {"kms.aws_client", "kms.aws_role"}
 ONLY_IN = {
     "cryptography": {"aead"},
-    "boto3": AWS,
-    "botocore": AWS,
+    "boto3": {*AWS, "testing.clients"},
+    "botocore": {*AWS, "testing.clients", "testing.service_model"},
     "opentelemetry": {"keyring.telemetry"},
+    "pytest": {"testing.pytest_plugin"},
 }
 
 
@@ -88,3 +89,4 @@ def test_a_dependency_stays_in_its_room(name):
             assert name in ONLY_IN[top], f"{name} imports {imported}"
         if top == "sqlalchemy":
             assert layer(name) >= layer("columns"), f"{name} imports {imported}"
+            assert layer(name) != layer("testing"), f"{name} imports {imported}"

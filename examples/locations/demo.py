@@ -27,7 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from examples.locations import schema
-from examples.locations.models import Base, Device, Ping
+from examples.locations.models import APP, Base, Device, Ping
 from examples.locations.tracks import Point, Track, store_track
 from sqlalchemy_kmsenv import Keyring, LocalKms, WrongCellError, attach_keyrings
 from sqlalchemy_kmsenv.kms import CountingKms
@@ -50,7 +50,7 @@ class Demo:
 
     def run(self, tracks: Sequence[Track]) -> None:
         """Every step."""
-        keyring = Keyring(self.kms, context={"app": "locations-demo"})
+        keyring = Keyring(self.kms, context=APP)
         attach_keyrings(Base.metadata, keyring)
         with self._step("Schema"):
             self._create_schema()

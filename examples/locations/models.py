@@ -11,6 +11,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlalchemy_kmsenv import Encrypted
 
+# Pairs of every encryption context of this program: what CloudTrail tells it by.
+APP = {"app": "locations-demo"}
+
 
 class Base(DeclarativeBase):
     pass

@@ -6,7 +6,16 @@ from importlib import import_module
 
 import click
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "doctor": "sqlalchemy_kmsenv.cli.doctor:doctor",
+    "inspect": "sqlalchemy_kmsenv.cli.inspection:inspect",
+    "kms": "sqlalchemy_kmsenv.cli.kms:kms",
+    "policy": "sqlalchemy_kmsenv.cli.policy:policy",
+    "reencrypt": "sqlalchemy_kmsenv.cli.reencrypt:reencrypt",
+    "rewrap": "sqlalchemy_kmsenv.cli.rewrap:rewrap",
+    "survey": "sqlalchemy_kmsenv.cli.survey:survey",
+    "verify": "sqlalchemy_kmsenv.cli.verify:verify",
+}
 """Where each command is: ``name`` to ``module:attribute``."""
 
 

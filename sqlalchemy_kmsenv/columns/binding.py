@@ -129,13 +129,18 @@ class Binding:
         parts = split_section(section)
         return Cell(self.table_name, self.column_name, parts[:rows], parts[rows:])
 
+    @property
+    def column_pairs(self) -> ContextPairs:
+        """The pairs of the encryption context that are the same in every row."""
+        return (context.COLUMN, self.column_name), (context.TABLE, self.table_name)
+
     def pairs(self, section: bytes) -> ContextPairs:
         """The encryption context of a section's data key, without the keyring's own pairs.
 
         Raises:
             ValueError: a part is not one that this library writes.
         """
-        pairs = {context.TABLE: self.table_name, context.COLUMN: self.column_name}
+        pairs = dict(self.column_pairs)
         scope_parts = split_section(section)[len(self.identity) :]
         for bound, part in zip(self.scope, scope_parts, strict=True):
             pairs[bound.column.name] = context_text(part)

@@ -196,8 +196,13 @@ class _Reader:
         return error
 
     def _tell(self, packed: bytes, at: int, error: Exception) -> None:
-        reference = parse_header(packed, at).reference
-        keyring_of(self.binding).refused(self.binding.pairs(packed[:at]), reference, error)
+        keyring = keyring_of(self.binding)
+        try:
+            reference = parse_header(packed, at).reference
+            keyring.refused(self.binding.pairs(packed[:at]), reference, error)
+        except (EnvelopeError, ValueError):
+            # Made up so that it seemed to be an envelope where those of other rows begin.
+            keyring.refused(self.binding.column_pairs, None, error)
 
     def _section(self, packed: bytes, at: int) -> bytes:
         # The parts hold no colon and no byte above 0x7F: what comes before the envelope

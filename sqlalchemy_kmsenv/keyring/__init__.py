@@ -1,7 +1,8 @@
 """Keyrings, their policy, the data keys in use, and what is told of them."""
 
 from sqlalchemy_kmsenv.keyring.audit import AuditHook, KeyUse
-from sqlalchemy_kmsenv.keyring.keyring import CommitmentError, ContextPairs, Keyring
+from sqlalchemy_kmsenv.keyring.inquiries import ContextPairs
+from sqlalchemy_kmsenv.keyring.keyring import CommitmentError, Keyring
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
 from sqlalchemy_kmsenv.keyring.stats import KeyringStats
 

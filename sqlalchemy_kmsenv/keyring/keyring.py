@@ -9,26 +9,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from sqlalchemy_kmsenv.aead import NONCE_BYTES, ValueCipher
 from sqlalchemy_kmsenv.context import static_pairs
 from sqlalchemy_kmsenv.envelope import InlineReference, key_fingerprint, material_hint
-from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError, WrongCellError
+from sqlalchemy_kmsenv.errors import KeyServiceError, WrongCellError
 from sqlalchemy_kmsenv.keyring import statements, telemetry
 from sqlalchemy_kmsenv.keyring.audit import AuditHook
 from sqlalchemy_kmsenv.keyring.data_keys import Clock, OpeningKey, SealingKey
 from sqlalchemy_kmsenv.keyring.flights import FlightStore
+from sqlalchemy_kmsenv.keyring.inquiries import ContextPairs, Inquiries
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
+from sqlalchemy_kmsenv.keyring.services import Services
 from sqlalchemy_kmsenv.keyring.stats import Counts, KeyringStats
 from sqlalchemy_kmsenv.keyring.watch import UsedKey, Watch, material_of
-from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES, KeyDescription, Kms, inspectable
-from sqlalchemy_kmsenv.kms.uri import kms_from_uri
-
-ContextPairs = tuple[tuple[str, str], ...]
-"""An encryption context without the keyring's own pairs, sorted by name."""
+from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES, Kms
 
 
 class CommitmentError(WrongCellError):
     """An envelope carries a data key that it was not sealed with."""
 
 
-class Keyring:
+class Keyring(Inquiries):
     """Wraps new data keys with one KMS key; unwraps with that one and with ``unwrap_only``.
 
     ``kms`` and each of ``unwrap_only`` is a URI (``local:///path``,
@@ -55,15 +53,11 @@ class Keyring:
         name: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        if isinstance(unwrap_only, str):
-            raise ConfigurationError("Keyring(unwrap_only=...) takes a list of KMS keys")
-        self._kms = _kms_of(kms)
-        self._services = (self._kms, *map(_kms_of, unwrap_only))
+        self._services = Services(kms, unwrap_only)
         self._policy = cache or CachePolicy()
         self._pairs = static_pairs(context)
         self.clock = clock
         self._watch = Watch(name, audit)
-        self._known: dict[bytes, tuple[Kms, str]] = {}
         self._sealing: FlightStore[ContextPairs, SealingKey] = FlightStore(self._policy.max_entries)
         self._opening: FlightStore[tuple[ContextPairs, InlineReference], OpeningKey] = FlightStore(
             self._policy.max_entries
@@ -71,8 +65,7 @@ class Keyring:
         telemetry.follow(self)
 
     def __repr__(self) -> str:
-        others = f", unwrap_only={list(self._services[1:])!r}" if self._services[1:] else ""
-        return f"Keyring({self._kms!r}{others})"
+        return f"Keyring({self._services!r})"
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("a Keyring holds data keys and cannot be pickled; make one in each process")
@@ -81,89 +74,6 @@ class Keyring:
         """Drop every data key that is held; the next use asks the KMS again."""
         self._sealing.clear()
         self._opening.clear()
-
-    def twin(self, wrap: Callable[[Kms], Kms]) -> Keyring:
-        """A keyring of the same keys, context and policy, that holds no data key yet.
-
-        ``wrap`` is put around each of its key services, to count or to slow down.
-        """
-        own, *others = map(wrap, self._services)
-        return Keyring(
-            own,
-            unwrap_only=others,
-            cache=self._policy,
-            context=self._pairs,
-            audit=self._watch.audit,
-            name=self._watch.name,
-            clock=self.clock,
-        )
-
-    def describe(self) -> KeyDescription:
-        """What is known of the KMS key that wraps, and of its current material. One call.
-
-        Raises:
-            KeyServiceError: the KMS refused or failed.
-        """
-        try:
-            described = inspectable(self._kms).describe()
-        except ConfigurationError:
-            return KeyDescription(self._kms.resolve(), "unknown", None)
-        self._known[key_fingerprint(described.arn)] = (self._kms, described.arn)
-        return described
-
-    def key_arns(self) -> dict[bytes, str]:
-        """The ARN of each KMS key by its fingerprint, the one that wraps first.
-
-        Raises:
-            KeyServiceError: the KMS refused or failed to say them.
-        """
-        arns = [kms.resolve() for kms in self._services]
-        return {key_fingerprint(arn): arn for arn in arns}
-
-    def rewrap(self, pairs: ContextPairs, reference: InlineReference) -> InlineReference:
-        """The same data key, wrapped by the KMS key that wraps now (ReEncrypt). One call.
-
-        Its plaintext is not seen here.
-
-        Raises:
-            ConfigurationError: its KMS key is not one of this keyring.
-            WrongCellError: wrapped under another context, or altered.
-            KeyServiceError: the KMS refused or failed.
-            AuditError: the audit hook failed.
-        """
-        context = self._context(pairs)
-        with self._watch.kms_call("rewrap", context) as used:
-            key_arn = used.key_arn = self._service_of(reference.fingerprint)[1]
-            renewed = self._kms.rewrap(reference.wrapped, context, key_arn=key_arn)
-            used.answered(renewed)
-        return InlineReference(
-            key_fingerprint(renewed.key_arn),
-            material_hint(renewed.material_id),
-            reference.commitment,
-            renewed.wrapped,
-        )
-
-    def would_rewrap(self, pairs: ContextPairs, reference: InlineReference) -> None:
-        """Return where ``rewrap`` would work now; raise what it would. One call.
-
-        Raises:
-            ConfigurationError: also where the KMS cannot be asked; so below.
-        """
-        key_arn = self._service_of(reference.fingerprint)[1]
-        inspectable(self._kms).would_rewrap(
-            self._context(pairs), key_arn=key_arn, wrapped=reference.wrapped
-        )
-
-    def would_open(self, pairs: ContextPairs, reference: InlineReference) -> None:
-        """Return where the data key would be unwrapped now; raise what that would. One call."""
-        kms, key_arn = self._service_of(reference.fingerprint)
-        inspectable(kms).would_unwrap(
-            self._context(pairs), key_arn=key_arn, wrapped=reference.wrapped
-        )
-
-    def would_seal(self, pairs: ContextPairs) -> None:
-        """Return where a data key would be made now; raise what that would. One call."""
-        inspectable(self._kms).would_generate(self._context(pairs))
 
     @property
     def name(self) -> str:
@@ -191,6 +101,47 @@ class Keyring:
             values_refused=counts.refused,
             held_for_sealing=len(self._sealing),
             held_for_opening=len(self._opening),
+        )
+
+    def twin(self, wrap: Callable[[Kms], Kms]) -> Keyring:
+        """A keyring of the same keys, context and policy, that holds no data key yet.
+
+        ``wrap`` is put around each of its key services, to count or to slow down.
+        """
+        own, *others = map(wrap, self._services.all)
+        return self._like_this(own, others)
+
+    def moving_to(self, kms: Kms | str) -> Keyring:
+        """A keyring that wraps with ``kms``; the KMS keys of this one may only unwrap there.
+
+        Context and policy stay, and it holds no data key yet.
+
+        Raises:
+            ConfigurationError: a URI is refused.
+        """
+        return self._like_this(kms, self._services.all)
+
+    def rewrap(self, pairs: ContextPairs, reference: InlineReference) -> InlineReference:
+        """The same data key, wrapped by the KMS key that wraps now (ReEncrypt). One call.
+
+        Its plaintext is not seen here.
+
+        Raises:
+            ConfigurationError: its KMS key is not one of this keyring.
+            WrongCellError: wrapped under another context, or altered.
+            KeyServiceError: the KMS refused or failed.
+            AuditError: the audit hook failed.
+        """
+        context = self._context(pairs)
+        with self._watch.kms_call("rewrap", context) as used:
+            used.key_arn = key_arn = self._services.of(reference.fingerprint)[1]
+            renewed = self._services.wrapping.rewrap(reference.wrapped, context, key_arn=key_arn)
+            used.answered(renewed)
+        return InlineReference(
+            key_fingerprint(renewed.key_arn),
+            material_hint(renewed.material_id),
+            reference.commitment,
+            renewed.wrapped,
         )
 
     def seal_many(
@@ -252,9 +203,12 @@ class Keyring:
             seen.add(use)
         return statements.clock_of_statement(self.clock)
 
-    def refused(self, pairs: ContextPairs, reference: InlineReference, error: Exception) -> None:
-        """Note that a value under this data key did not open."""
-        self._watch.refused(self._context(pairs), self._used(reference), error)
+    def refused(
+        self, pairs: ContextPairs, reference: InlineReference | None, error: Exception
+    ) -> None:
+        """Note that a value under this data key, as far as there is one, did not open."""
+        used = UsedKey() if reference is None else self._used(reference)
+        self._watch.refused(self._context(pairs), used, error)
 
     @property
     def counts(self) -> Counts:
@@ -277,13 +231,11 @@ class Keyring:
         made_at = self.clock()
         context = self._context(pairs)
         with self._watch.kms_call("generate", context) as used:
-            generated = self._kms.generate_data_key(context)
+            generated = self._services.wrapping.generate_data_key(context)
             used.answered(generated)
             cipher = _cipher_of(generated.plaintext)
-        fingerprint = key_fingerprint(generated.key_arn)
-        self._known[fingerprint] = (self._kms, generated.key_arn)
         reference = InlineReference(
-            fingerprint,
+            self._services.note(generated.key_arn),
             material_hint(generated.material_id),
             cipher.commitment,
             generated.wrapped,
@@ -295,7 +247,7 @@ class Keyring:
         context = self._context(pairs)
         with self._watch.kms_call("unwrap", context) as used:
             used.material_id = material_of(reference.material_hint)
-            kms, key_arn = self._service_of(reference.fingerprint)
+            kms, key_arn = self._services.of(reference.fingerprint)
             used.key_arn = key_arn
             data_key = kms.unwrap(reference.wrapped, context, key_arn=key_arn)
             used.answered(data_key)
@@ -313,42 +265,19 @@ class Keyring:
             self._watch.tell("seal", self._context(pairs), used, values=count)
 
     def _used(self, reference: InlineReference) -> UsedKey:
-        known = self._known.get(reference.fingerprint)
-        material = material_of(reference.material_hint)
-        return UsedKey(None if known is None else known[1], material)
+        key_arn = self._services.arn_of(reference.fingerprint)
+        return UsedKey(key_arn, material_of(reference.material_hint))
 
-    def _service_of(self, fingerprint: bytes) -> tuple[Kms, str]:
-        known = self._known.get(fingerprint)
-        if known is not None:
-            return known
-        for kms in self._services:
-            key_arn = kms.resolve()
-            self._known.setdefault(key_fingerprint(key_arn), (kms, key_arn))
-            if key_fingerprint(key_arn) == fingerprint:
-                return self._known[fingerprint]
-        raise ConfigurationError(
-            f"the value was sealed under a KMS key (fingerprint {fingerprint.hex()}) that"
-            f" {self!r} does not list; add that key to Keyring(unwrap_only=[...])"
+    def _like_this(self, kms: Kms | str, unwrap_only: Iterable[Kms]) -> Keyring:
+        return Keyring(
+            kms,
+            unwrap_only=unwrap_only,
+            cache=self._policy,
+            context=self._pairs,
+            audit=self._watch.audit,
+            name=self._watch.name,
+            clock=self.clock,
         )
-
-    def _context(self, pairs: ContextPairs) -> dict[str, str]:
-        clash = self._pairs.keys() & dict(pairs).keys()
-        if clash:
-            raise ConfigurationError(
-                f"Keyring(context=...) names {sorted(clash)} that scope columns name too; one of"
-                " both would hide the other, so rename the pair of the keyring"
-            )
-        return {**self._pairs, **dict(pairs)}
-
-
-def _kms_of(kms: Kms | str) -> Kms:
-    if isinstance(kms, str):
-        return kms_from_uri(kms)
-    if not isinstance(kms, Kms):
-        raise ConfigurationError(
-            f"Keyring takes a KMS URI or an object like Kms, got {type(kms).__name__}"
-        )
-    return kms
 
 
 def _cipher_of(data_key: bytearray) -> ValueCipher:

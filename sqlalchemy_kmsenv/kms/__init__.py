@@ -12,8 +12,10 @@ from sqlalchemy_kmsenv.kms.protocol import (
     GeneratedDataKey,
     InspectableKms,
     KeyDescription,
+    KeyRotation,
     Kms,
     ReWrappedDataKey,
+    RotatingKms,
     UnwrappedDataKey,
 )
 from sqlalchemy_kmsenv.kms.uri import kms_from_uri
@@ -30,9 +32,11 @@ __all__ = [
     "GeneratedDataKey",
     "InspectableKms",
     "KeyDescription",
+    "KeyRotation",
     "Kms",
     "LocalKms",
     "ReWrappedDataKey",
+    "RotatingKms",
     "UnwrappedDataKey",
     "kms_from_uri",
 ]

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
-
-from botocore.config import Config
+from typing import TYPE_CHECKING
 
 from sqlalchemy_kmsenv import defaults
-from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError
-from sqlalchemy_kmsenv.kms import aws_arguments
-from sqlalchemy_kmsenv.kms.arguments import checked_context, checked_wrapped, is_material_id
-from sqlalchemy_kmsenv.kms.aws_client import AwsClient
-from sqlalchemy_kmsenv.kms.protocol import (
-    DATA_KEY_BYTES,
-    GeneratedDataKey,
-    KeyDescription,
-    ReWrappedDataKey,
-    UnwrappedDataKey,
-)
+from sqlalchemy_kmsenv.kms import aws_answers
+from sqlalchemy_kmsenv.kms import aws_arguments as arguments
+from sqlalchemy_kmsenv.kms.arguments import checked_context, checked_wrapped
+from sqlalchemy_kmsenv.kms.aws_client import AwsClient, Connection, Patience, client_config
+from sqlalchemy_kmsenv.kms.aws_inspection import AwsInspection
+from sqlalchemy_kmsenv.kms.aws_regions import Regions
+from sqlalchemy_kmsenv.kms.aws_role import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import boto3
 
-    from sqlalchemy_kmsenv.kms.protocol import EncryptionContext
+    from sqlalchemy_kmsenv.kms.protocol import (
+        EncryptionContext,
+        GeneratedDataKey,
+        ReWrappedDataKey,
+        UnwrappedDataKey,
+    )
 
 
-class AwsKms:
+class AwsKms(AwsInspection):
     """One key of AWS KMS.
 
-    Credentials are found by boto3 as usual, or come with ``session``. The client
-    is made at the first call, once in each process, also after a fork.
+    Credentials are found by boto3 as usual, or come with ``session``; with
+    ``role_arn`` they assume that role. The client is made at the first call, once in
+    each process, also after a fork.
 
     ``key_id`` may be a key ARN, an alias ARN, ``alias/...``, or a key id. The
-    Region of an ARN need not be given again. ``max_attempts`` counts the first
-    try; ``retry_mode`` is ``"standard"`` or ``"adaptive"``. IAM: generating needs
-    ``kms:GenerateDataKey``, unwrapping ``kms:Decrypt``, re-wrapping
-    ``kms:ReEncryptFrom`` and ``kms:ReEncryptTo``, and ``resolve`` of anything but
-    a key ARN ``kms:DescribeKey``.
+    Region of an ARN need not be given again. docs/aws.md lists every option.
+    IAM: generating needs ``kms:GenerateDataKey``, unwrapping ``kms:Decrypt``,
+    re-wrapping ``kms:ReEncryptFrom`` and ``kms:ReEncryptTo``, and ``resolve`` of
+    anything but a key ARN ``kms:DescribeKey``.
 
     Every method may raise, besides what ``Kms`` says, ``ConfigurationError``: no
     Region is known, or the service finds the key id or its usage invalid.
@@ -52,72 +51,78 @@ class AwsKms:
         key_id: str,
         *,
         region: str | None = None,
-        endpoint_url: str | None = None,
+        replica_regions: Sequence[str] = (),
         session: boto3.session.Session | None = None,
+        role_arn: str | None = None,
+        external_id: str | None = None,
+        role_session_name: str | None = None,
+        endpoint_url: str | None = None,
+        sts_endpoint_url: str | None = None,
+        allow_http: bool = False,
+        use_fips: bool = False,
+        use_dualstack: bool = False,
         grant_tokens: Sequence[str] = (),
         connect_timeout_seconds: float = defaults.AWS_CONNECT_TIMEOUT_SECONDS,
         read_timeout_seconds: float = defaults.AWS_READ_TIMEOUT_SECONDS,
         max_attempts: int = defaults.AWS_MAX_ATTEMPTS,
         retry_mode: str = defaults.AWS_RETRY_MODE,
+        pool_connections: int = defaults.AWS_POOL_CONNECTIONS,
     ) -> None:
-        self._key_id = aws_arguments.checked_key_id(key_id)
-        self._grant_tokens = aws_arguments.checked_grant_tokens(grant_tokens)
-        self._client = AwsClient(
-            region=aws_arguments.region_for(key_id, region),
-            endpoint_url=aws_arguments.checked_endpoint(endpoint_url),
-            session=session,
-            config=Config(
-                connect_timeout=aws_arguments.checked_seconds(
-                    "connect_timeout_seconds", connect_timeout_seconds
-                ),
-                read_timeout=aws_arguments.checked_seconds(
-                    "read_timeout_seconds", read_timeout_seconds
-                ),
-                retries={
-                    "mode": aws_arguments.checked_retry_mode(retry_mode),
-                    "total_max_attempts": aws_arguments.checked_attempts(max_attempts),
-                },
+        self._key_id = arguments.checked_key_id(key_id)
+        self._grant_tokens = arguments.checked_grant_tokens(grant_tokens)
+        self._endpoint_url = arguments.checked_endpoint(endpoint_url, allow_http=allow_http)
+        self._patience = Patience(
+            connect_timeout_seconds=arguments.checked_seconds(
+                "connect_timeout_seconds", connect_timeout_seconds
+            ),
+            read_timeout_seconds=arguments.checked_seconds(
+                "read_timeout_seconds", read_timeout_seconds
+            ),
+            max_attempts=arguments.checked_count("max_attempts", max_attempts),
+            retry_mode=arguments.checked_retry_mode(retry_mode),
+        )
+        self._role = _role(
+            role_arn,
+            external_id,
+            role_session_name,
+            arguments.checked_endpoint(
+                sts_endpoint_url, allow_http=allow_http, name="sts_endpoint_url"
             ),
         )
-        self._arn = key_id if aws_arguments.is_key_arn(key_id) else None
+        connection = Connection(
+            session=session,
+            role=self._role,
+            endpoint_url=self._endpoint_url,
+            allow_http=allow_http,
+            config=client_config(
+                self._patience,
+                pool_connections=arguments.checked_count("pool_connections", pool_connections),
+                use_fips=use_fips,
+                use_dualstack=use_dualstack,
+            ),
+        )
+        home = arguments.region_for(key_id, region)
+        replicas = arguments.checked_replica_regions(
+            replica_regions, key_id, home, endpoint_url=endpoint_url
+        )
+        self._client = AwsClient(home, connection)
+        self._regions = Regions(
+            self._client, [AwsClient(replica, connection) for replica in replicas]
+        )
+        self._arn = key_id if arguments.is_key_arn(key_id) else None
 
     def __repr__(self) -> str:
+        role = "" if self._role is None else f", role_arn={self._role.arn!r}"
         return (
             f"AwsKms({self._key_id!r}, region={self._client.region!r}, "
-            f"endpoint_url={self._client.endpoint_url!r})"
+            f"endpoint_url={self._endpoint_url!r}{role})"
         )
 
-    def resolve(self) -> str:
-        """ARN of the key that wraps now.
-
-        A key ARN is answered without a call. Otherwise DescribeKey is called, unless
-        an earlier answer of the service named the key already: an alias that moves is
-        noticed by the next ``generate_data_key`` or ``rewrap``.
-        """
-        with self._client.lock():
-            return self.describe().arn if self._arn is None else self._arn
-
-    def describe(self) -> KeyDescription:
-        """What the service says of the key that wraps now (DescribeKey)."""
-        answer = self._client.call(
-            "DescribeKey",
-            self._key_id,
-            lambda client: client.describe_key(KeyId=self._key_id, GrantTokens=self._grant_tokens),
-        )
-        # KeyMaterialId is newer than the oldest stubs and botocores that are supported.
-        found = cast("Mapping[str, Any]", answer.get("KeyMetadata", {}))
-        arn = found.get("Arn", "")
-        if not self._may_be_own(arn):
-            raise _unexpected("DescribeKey", self._key_id)
-        self._arn = arn
-        return KeyDescription(
-            arn,
-            state=found.get("KeyState", "unknown"),
-            material_id=_material_id(found.get("CurrentKeyMaterialId")),
-            spec=found.get("KeySpec", "unknown"),
-            usage=found.get("KeyUsage", "unknown"),
-            multi_region=bool(found.get("MultiRegion", False)),
-        )
+    @property
+    def worst_case_seconds(self) -> float:
+        """The longest that one call can take where nothing answers, in any Region, nor STS."""
+        calls = 1 if self._role is None else 2
+        return self._patience.worst_case_seconds * calls * len(self._regions)
 
     def generate_data_key(self, context: EncryptionContext) -> GeneratedDataKey:
         """Make a 32-byte data key bound to ``context`` (GenerateDataKey)."""
@@ -132,46 +137,35 @@ class AwsKms:
                 GrantTokens=self._grant_tokens,
             ),
         )
-        plaintext = bytearray(answer.get("Plaintext", b""))
-        wrapped, arn = answer.get("CiphertextBlob", b""), answer.get("KeyId", "")
-        material_id = _material_id(answer.get("KeyMaterialId"))
-        request_id = _request_id(answer)
-        # Gone before any raise below: error reporters show the variables of frames.
-        del answer
-        complete = bool(wrapped) and len(plaintext) == DATA_KEY_BYTES
-        if not (complete and self._may_be_own(arn)):
-            _wipe(plaintext)
-            raise _unexpected("GenerateDataKey", self._key_id)
-        self._arn = arn
-        return GeneratedDataKey(plaintext, wrapped, arn, material_id, request_id)
+        made = aws_answers.generated(answer, self._key_id)
+        self._arn = made.key_arn
+        return made
 
     def unwrap(
         self, wrapped: bytes, context: EncryptionContext, *, key_arn: str
     ) -> UnwrappedDataKey:
-        """The 32-byte data key inside ``wrapped``, by ``key_arn`` and no other key (Decrypt)."""
+        """The 32-byte data key inside ``wrapped``, by ``key_arn`` and no other key (Decrypt).
+
+        A multi-Region key is asked in the replica Regions too, each where those
+        before it are unavailable.
+        """
         blob, pairs = checked_wrapped(wrapped), checked_context(context)
-        answer = self._client.call(
-            "Decrypt",
-            key_arn,
-            lambda client: client.decrypt(
-                CiphertextBlob=blob,
-                KeyId=key_arn,
-                EncryptionAlgorithm="SYMMETRIC_DEFAULT",
-                EncryptionContext=pairs,
-                GrantTokens=self._grant_tokens,
-            ),
-        )
-        plaintext = UnwrappedDataKey(answer.get("Plaintext", b""))
-        plaintext.key_arn = arn = answer.get("KeyId", "")
-        # Newer than the oldest stubs and botocores that are supported.
-        plaintext.material_id = _material_id(cast("Mapping[str, Any]", answer).get("KeyMaterialId"))
-        plaintext.request_id = _request_id(answer)
-        # Gone before any raise below: error reporters show the variables of frames.
-        del answer
-        if arn != key_arn or len(plaintext) != DATA_KEY_BYTES:
-            _wipe(plaintext)
-            raise _unexpected("Decrypt", key_arn)
-        return plaintext
+
+        def ask(region: AwsClient, arn: str) -> UnwrappedDataKey:
+            answer = region.call(
+                "Decrypt",
+                arn,
+                lambda client: client.decrypt(
+                    CiphertextBlob=blob,
+                    KeyId=arn,
+                    EncryptionAlgorithm="SYMMETRIC_DEFAULT",
+                    EncryptionContext=pairs,
+                    GrantTokens=self._grant_tokens,
+                ),
+            )
+            return aws_answers.unwrapped(answer, arn)
+
+        return self._regions.ask(key_arn, ask)
 
     def rewrap(
         self,
@@ -202,117 +196,15 @@ class AwsKms:
                 GrantTokens=self._grant_tokens,
             ),
         )
-        renewed = answer.get("CiphertextBlob", b"")
-        arn, source_arn = answer.get("KeyId", ""), answer.get("SourceKeyId", "")
-        if not (renewed and source_arn == key_arn and self._may_be_own(arn)):
-            raise _unexpected("ReEncrypt", key_arn)
-        self._arn = arn
-        material_id = _material_id(answer.get("DestinationKeyMaterialId"))
-        return ReWrappedDataKey(renewed, arn, material_id, _request_id(answer))
-
-    def would_generate(self, context: EncryptionContext) -> None:
-        """Return where ``generate_data_key`` would be allowed (GenerateDataKey, DryRun)."""
-        pairs = checked_context(context)
-        self._client.dry_run(
-            "GenerateDataKey",
-            self._key_id,
-            lambda client: client.generate_data_key(
-                KeyId=self._key_id,
-                KeySpec="AES_256",
-                EncryptionContext=pairs,
-                GrantTokens=self._grant_tokens,
-                DryRun=True,
-            ),
-        )
-
-    def would_unwrap(
-        self, context: EncryptionContext, *, key_arn: str, wrapped: bytes | None = None
-    ) -> None:
-        """Return where ``unwrap`` would be allowed (Decrypt, DryRun).
-
-        Raises:
-            ConfigurationError: ``wrapped`` is None, and the installed botocore does
-                not know ``DryRunModifiers``.
-        """
-        pairs = checked_context(context)
-        blob = self._blob("Decrypt", wrapped)
-        self._client.dry_run(
-            "Decrypt",
-            key_arn,
-            lambda client: client.decrypt(
-                **blob,
-                KeyId=key_arn,
-                EncryptionAlgorithm="SYMMETRIC_DEFAULT",
-                EncryptionContext=pairs,
-                GrantTokens=self._grant_tokens,
-                DryRun=True,
-            ),
-        )
-
-    def would_rewrap(
-        self,
-        context: EncryptionContext,
-        *,
-        key_arn: str,
-        new_context: EncryptionContext | None = None,
-        wrapped: bytes | None = None,
-    ) -> None:
-        """Return where ``rewrap`` would be allowed (ReEncrypt, DryRun).
-
-        Raises:
-            ConfigurationError: as for ``would_unwrap``.
-        """
-        source = checked_context(context)
-        target = source if new_context is None else checked_context(new_context)
-        blob = self._blob("ReEncrypt", wrapped)
-        self._client.dry_run(
-            "ReEncrypt",
-            f"{key_arn} to {self._key_id}",
-            lambda client: client.re_encrypt(
-                **blob,
-                SourceKeyId=key_arn,
-                SourceEncryptionContext=source,
-                SourceEncryptionAlgorithm="SYMMETRIC_DEFAULT",
-                DestinationKeyId=self._key_id,
-                DestinationEncryptionContext=target,
-                DestinationEncryptionAlgorithm="SYMMETRIC_DEFAULT",
-                GrantTokens=self._grant_tokens,
-                DryRun=True,
-            ),
-        )
-
-    def _blob(self, operation: str, wrapped: bytes | None) -> dict[str, Any]:
-        if wrapped is not None:
-            return {"CiphertextBlob": checked_wrapped(wrapped)}
-        if not self._client.takes(operation, "DryRunModifiers"):
-            message = (
-                f"whether {operation} would be allowed can be asked without a wrapped data key only"
-                " with a newer boto3 (DryRunModifiers): upgrade it, or give a stored envelope"
-            )
-            raise ConfigurationError(message)
-        return {"DryRunModifiers": ["IGNORE_CIPHERTEXT"]}
-
-    def _may_be_own(self, arn: str) -> bool:
-        return aws_arguments.may_be_arn_of(arn, self._key_id)
+        moved = aws_answers.rewrapped(answer, key_arn, self._key_id)
+        self._arn = moved.key_arn
+        return moved
 
 
-def _unexpected(operation: str, key_id: str) -> KeyServiceError:
-    message = (
-        f"AWS KMS: the answer to {operation} with {key_id} names another key or is "
-        "incomplete, and is not used: check which service the endpoint really is"
-    )
-    return KeyServiceError(message, operation=operation)
-
-
-def _material_id(answered: str | None) -> str | None:
-    # Emulators leave it out or invent other forms: that is to say, unknown.
-    return answered if is_material_id(answered) else None
-
-
-def _request_id(answer: Mapping[str, Any]) -> str | None:
-    found = answer.get("ResponseMetadata", {}).get("RequestId")
-    return found if isinstance(found, str) else None
-
-
-def _wipe(plaintext: bytearray) -> None:
-    plaintext[:] = bytes(len(plaintext))
+def _role(
+    role_arn: str | None, external_id: str | None, session_name: str | None, sts_url: str | None
+) -> Role | None:
+    arguments.check_role(role_arn, external_id, session_name, sts_url)
+    if role_arn is None:
+        return None
+    return Role(role_arn, session_name or defaults.AWS_ROLE_SESSION_NAME, external_id, sts_url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -21,6 +22,12 @@ _ARN_START = r"arn:aws[a-z-]*:kms:(?P<region>[a-z0-9-]+):[0-9]{12}:"
 _NAME = re.compile(rf"{_KEY}|{_ALIAS}")
 _ARN = re.compile(rf"{_ARN_START}(?:key/{_KEY}|{_ALIAS})")
 _KEY_ARN = re.compile(rf"{_ARN_START}key/{_KEY}")
+
+_REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-[0-9]+")
+# STS API reference, AssumeRole
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+", re.ASCII)
+_SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
+_EXTERNAL_ID = re.compile(r"[\w+=,.@:/-]{2,1224}", re.ASCII)
 
 _MAX_GRANT_TOKENS = 10  # GrantTokens in the KMS API model
 
@@ -68,20 +75,87 @@ def region_for(key_id: str, region: str | None) -> str | None:
     return arn["region"]
 
 
-def checked_endpoint(endpoint_url: str | None) -> str | None:
-    """``endpoint_url`` itself: an http or https URL without credentials, or None.
+def checked_endpoint(
+    endpoint_url: str | None, *, allow_http: bool, name: str = "endpoint_url"
+) -> str | None:
+    """``endpoint_url`` itself: an https URL without credentials, or None.
+
+    http is taken on this machine alone (``localhost``, 127.0.0.1, ::1), unless
+    ``allow_http``: plaintext data keys travel in the answers.
 
     Raises:
         ConfigurationError: it is none; the message does not repeat it.
     """
-    if endpoint_url is None or _is_plain_url(endpoint_url):
-        return endpoint_url
-    # Not repeated, since a password may be in it.
-    message = (
-        "endpoint_url is refused: it must look like https://HOST or http://HOST:PORT, "
-        "without user and password"
-    )
-    raise ConfigurationError(message)
+    if endpoint_url is None:
+        return None
+    if not _is_plain_url(endpoint_url):
+        # Not repeated, since a password may be in it.
+        message = (
+            f"{name} is refused: it must look like https://HOST or http://HOST:PORT, "
+            "without user and password"
+        )
+        raise ConfigurationError(message)
+    if endpoint_url.startswith("http:") and not (allow_http or _is_loopback(endpoint_url)):
+        message = (
+            f"{name} is refused: over http everybody on the way reads the data keys. Use https,"
+            " or say allow_http=True where the way is known (a container on the same host)"
+        )
+        raise ConfigurationError(message)
+    return endpoint_url
+
+
+def checked_replica_regions(
+    regions: Sequence[str], key_id: str, home: str | None, *, endpoint_url: str | None
+) -> list[str]:
+    """A copy of ``regions``, all different and none of them ``home``.
+
+    Raises:
+        ConfigurationError: not so, or the key cannot be a multi-Region one, or an
+            endpoint that serves one Region is given.
+    """
+    names = [] if isinstance(regions, str) else list(regions)
+    if not names and not regions:
+        return names
+    if not names or len({home, *names}) != len(names) + 1 or not all(map(_REGION.fullmatch, names)):
+        message = (
+            f"replica_regions={regions!r} is refused: give a list of Regions, each once and without"
+            " that of the key itself"
+        )
+        raise ConfigurationError(message)
+    if "mrk-" not in key_id and "alias/" not in key_id:
+        message = f"{key_id} is no multi-Region key (mrk-...): it has no replica_regions"
+        raise ConfigurationError(message)
+    if endpoint_url is not None and not _is_loopback(endpoint_url):
+        message = (
+            "endpoint_url and replica_regions together are refused: one endpoint serves one Region;"
+            " leave endpoint_url out, and give each VPC endpoint its private DNS name"
+        )
+        raise ConfigurationError(message)
+    return names
+
+
+def check_role(
+    role_arn: str | None, external_id: str | None, session_name: str | None, sts_url: str | None
+) -> None:
+    """Refuse what AssumeRole would refuse, and what says nothing without a role.
+
+    Raises:
+        ConfigurationError: the message names the argument.
+    """
+    given = {"external_id": external_id, "role_session_name": session_name}
+    if role_arn is None:
+        without = [name for name, value in given.items() if value is not None]
+        if without or sts_url is not None:
+            names = ", ".join(without or ["sts_endpoint_url"])
+            raise ConfigurationError(f"{names} is refused: it needs a role_arn to go with it")
+        return
+    if _ROLE_ARN.fullmatch(role_arn) is None:
+        message = f"role_arn={role_arn!r} is refused: use arn:aws:iam::ACCOUNT:role/NAME"
+        raise ConfigurationError(message)
+    for name, pattern in (("external_id", _EXTERNAL_ID), ("role_session_name", _SESSION_NAME)):
+        value = given[name]
+        if value is not None and pattern.fullmatch(value) is None:
+            raise ConfigurationError(f"{name} is refused: AssumeRole takes {pattern.pattern}")
 
 
 def checked_grant_tokens(tokens: Sequence[str]) -> list[str]:
@@ -108,18 +182,15 @@ def checked_seconds(name: str, seconds: float) -> float:
     return seconds
 
 
-def checked_attempts(attempts: int) -> int:
-    """``attempts`` itself, one or more.
+def checked_count(name: str, count: int) -> int:
+    """``count`` itself, one or more.
 
     Raises:
         ConfigurationError: it is less.
     """
-    if attempts < 1:
-        message = (
-            f"max_attempts={attempts!r} is refused: it counts the first try, so give 1 or more"
-        )
-        raise ConfigurationError(message)
-    return attempts
+    if count < 1:
+        raise ConfigurationError(f"{name}={count!r} is refused: give 1 or more")
+    return count
 
 
 def checked_retry_mode(mode: str) -> RetryMode:
@@ -144,3 +215,11 @@ def _is_plain_url(url: str) -> bool:
         return False
     has_host = bool(parts.hostname) and "@" not in parts.netloc
     return parts.scheme in {"http", "https"} and has_host and port_is_number
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -4,39 +4,84 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.kms.aws_arguments import checked_endpoint
 from sqlalchemy_kmsenv.kms.aws_errors import refusal_by_client, refusal_by_service
+from sqlalchemy_kmsenv.kms.aws_role import Role, session_of_role
+from sqlalchemy_kmsenv.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from botocore.config import Config
     from mypy_boto3_kms import KMSClient
 
+    from sqlalchemy_kmsenv.kms.aws_arguments import RetryMode
+
 _Answer = TypeVar("_Answer")
+
+_MAX_BACKOFF_SECONDS = 20.0  # botocore.retries.standard.ExponentialBackoff
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long one call may take, and how often it is tried."""
+
+    connect_timeout_seconds: float
+    read_timeout_seconds: float
+    max_attempts: int
+    retry_mode: RetryMode
+
+    @property
+    def worst_case_seconds(self) -> float:
+        """The longest that a call takes where nothing ever answers."""
+        tries = self.max_attempts * (self.connect_timeout_seconds + self.read_timeout_seconds)
+        waits = (min(2.0**retry, _MAX_BACKOFF_SECONDS) for retry in range(self.max_attempts - 1))
+        return tries + sum(waits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """How a Region's KMS is reached, and as whom."""
+
+    session: boto3.session.Session | None
+    role: Role | None
+    endpoint_url: str | None
+    allow_http: bool
+    config: Config
+
+
+def client_config(
+    patience: Patience, *, pool_connections: int, use_fips: bool, use_dualstack: bool
+) -> Config:
+    """What boto3 is told, for KMS and for STS alike."""
+    # Left out unless asked for: the environment and the profile may ask for them too.
+    endpoint: dict[str, Any] = {"use_fips_endpoint": True} if use_fips else {}
+    if use_dualstack:
+        endpoint["use_dualstack_endpoint"] = True
+    return Config(
+        connect_timeout=patience.connect_timeout_seconds,
+        read_timeout=patience.read_timeout_seconds,
+        retries={"mode": patience.retry_mode, "total_max_attempts": patience.max_attempts},
+        max_pool_connections=pool_connections,
+        user_agent_extra=f"sqlalchemy-kmsenv/{VERSION}",
+        **endpoint,
+    )
 
 
 class AwsClient:
     """Makes the boto3 client at the first call, once in each process, also after a fork."""
 
-    def __init__(
-        self,
-        *,
-        region: str | None,
-        endpoint_url: str | None,
-        session: boto3.session.Session | None,
-        config: Config,
-    ) -> None:
+    def __init__(self, region: str | None, connection: Connection) -> None:
         self.region = region
-        self.endpoint_url = endpoint_url
-        self._session = session
-        self._config = config
+        self._connection = connection
         # Process id and client in one attribute: replaced as one, so that calls need no lock.
         self._made: tuple[int, KMSClient] | None = None
         self._locks: dict[int, threading.RLock] = {}
@@ -50,7 +95,7 @@ class AwsClient:
         try:
             return ask(self._client())
         except ClientError as error:
-            raise refusal_by_service(operation, key_id, error.response) from error
+            raise self._refusal(operation, key_id, error) from error
         except (BotoCoreError, ResponseParserError, ValueError) as error:
             raise refusal_by_client(operation, key_id, error) from error
 
@@ -64,7 +109,7 @@ class AwsClient:
             ask(self._client())
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "DryRunOperationException":
-                raise refusal_by_service(operation, key_id, error.response) from error
+                raise self._refusal(operation, key_id, error) from error
         except (BotoCoreError, ResponseParserError, ValueError) as error:
             raise refusal_by_client(operation, key_id, error) from error
 
@@ -77,6 +122,12 @@ class AwsClient:
         """One a process: after a fork, the parent's may be held by a thread that is not there."""
         return self._locks.setdefault(os.getpid(), threading.RLock())
 
+    def _refusal(self, operation: str, key_id: str, error: ClientError) -> Exception:
+        role = self._connection.role
+        if role is not None and error.operation_name == "AssumeRole":
+            operation, key_id = "AssumeRole", role.arn
+        return refusal_by_service(operation, key_id, error.response)
+
     def _client(self) -> KMSClient:
         made = self._made
         if made is not None and made[0] == os.getpid():
@@ -87,20 +138,44 @@ class AwsClient:
             return self._made[1]
 
     def _new_client(self) -> KMSClient:
-        # Not boto3.client: its default session belongs to the application.
-        session = self._session or boto3.session.Session()
+        connection = self._connection
         try:
-            return session.client(
+            client = self._session().client(
                 "kms",
                 region_name=self.region,
-                endpoint_url=self.endpoint_url,
-                config=self._config,
+                endpoint_url=connection.endpoint_url,
+                config=connection.config,
             )
         except BotoCoreError:
             raise
         except ValueError as error:
             message = (
                 f"no client can be made for Region {self.region!r} and endpoint"
-                f" {self.endpoint_url!r}: correct them"
+                f" {connection.endpoint_url!r}: correct them"
             )
             raise ConfigurationError(message) from error
+        # Once more: the environment and the profile may name an endpoint as well.
+        checked_endpoint(client.meta.endpoint_url, allow_http=connection.allow_http)
+        client.meta.events.register_first("needs-retry.kms", _refuse_at_once)
+        return client
+
+    def _session(self) -> boto3.session.Session:
+        connection = self._connection
+        # Not boto3.client: its default session belongs to the application.
+        source = connection.session or boto3.session.Session()
+        if connection.role is None:
+            return source
+        return session_of_role(
+            connection.role, source, region=self.region, config=connection.config
+        )
+
+
+def _refuse_at_once(response: Any = None, operation: Any = None, **_: Any) -> None:
+    """Before botocore decides about a retry: a quota of resources is no throttle.
+
+    Raises:
+        ClientError: what the client would raise in the end.
+    """
+    parsed: Any = response[1] if response is not None else {}
+    if parsed.get("Error", {}).get("Code") == "LimitExceededException":
+        raise ClientError(parsed, operation.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -65,6 +66,15 @@ class KeyDescription:
     spec: str = "SYMMETRIC_DEFAULT"
     usage: str = "ENCRYPT_DECRYPT"
     multi_region: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRotation:
+    """Whether a key service rotates a key by itself (KMS ``GetKeyRotationStatus``)."""
+
+    enabled: bool
+    period_days: int | None
+    next_at: datetime.datetime | None
 
 
 @runtime_checkable
@@ -144,6 +154,15 @@ class InspectableKms(Kms, Protocol):
         wrapped: bytes | None = None,
     ) -> None:
         """Return where ``rewrap`` would work now; raise what it would. One call."""
+        ...
+
+
+@runtime_checkable
+class RotatingKms(Kms, Protocol):
+    """A ``Kms`` that tells whether its key is rotated without anybody asking for it."""
+
+    def rotation(self) -> KeyRotation:
+        """What the service says. One call."""
         ...
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.kms.protocol import Kms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
     from importlib.metadata import EntryPoint
 
 ENTRY_POINT_GROUP = "sqlalchemy_kmsenv.kms"
@@ -20,18 +22,52 @@ _EXAMPLES = (
     "local:///absolute/path/keys.json, aws-kms:///alias/NAME?region=REGION, "
     "or aws-kms:///arn:aws:kms:REGION:ACCOUNT:key/ID"
 )
-_AWS_OPTIONS = frozenset({"region", "endpoint_url"})
 _START = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(/?)")
 
 
-def kms_from_uri(uri: str) -> Kms:
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
+
+
+def _listed(text: str) -> list[str]:
+    return text.split(",")
+
+
+AWS_OPTIONS: Mapping[str, Callable[[str], Any]] = MappingProxyType(
+    {
+        "region": str,
+        "replica_regions": _listed,
+        "role_arn": str,
+        "external_id": str,
+        "role_session_name": str,
+        "endpoint_url": str,
+        "sts_endpoint_url": str,
+        "allow_http": _flag,
+        "use_fips": _flag,
+        "use_dualstack": _flag,
+        "connect_timeout_seconds": float,
+        "read_timeout_seconds": float,
+        "max_attempts": int,
+        "retry_mode": str,
+        "pool_connections": int,
+    }
+)
+"""What the URI of an AWS key may say: all options of ``AwsKms`` that are no objects and no
+secrets, and how each is read."""
+
+
+def kms_from_uri(uri: str, *, rewraps_from: Iterable[Kms] = ()) -> Kms:
     """The key service client for one KMS key, without any call to it.
 
     ``local:///absolute/path`` opens a ``LocalKms`` file;
-    ``aws-kms:///KEY?region=...&endpoint_url=...`` takes any key id of ``AwsKms``.
+    ``aws-kms:///KEY?region=...&role_arn=...`` takes any key id of ``AwsKms``, and its
+    options of text, numbers (``5``), true or false, and Regions (``eu-west-1,us-east-1``).
     Another scheme is looked up as an entry point of that name in the group
     ``sqlalchemy_kmsenv.kms``: a callable that takes the URI and returns a ``Kms``.
-    A percent sign begins an escape, in paths too.
+    A percent sign begins an escape, in paths too. Of ``rewraps_from`` a ``LocalKms``
+    takes those that are one, too: it has to read their files to re-wrap from them.
 
     Raises:
         ConfigurationError: the URI is malformed, carries credentials or an unknown
@@ -41,7 +77,7 @@ def kms_from_uri(uri: str) -> Kms:
     """
     parts = _split(uri)
     if parts.scheme == "local":
-        return _local(parts, uri)
+        return _local(parts, uri, rewraps_from)
     if parts.scheme == "aws-kms":
         return _aws(parts, uri)
     return _plugged_in(parts.scheme, uri)
@@ -71,22 +107,32 @@ def _parsed(uri: str) -> SplitResult | None:
         return None
 
 
-def _local(parts: SplitResult, uri: str) -> Kms:
+def _local(parts: SplitResult, uri: str, rewraps_from: Iterable[Kms]) -> Kms:
     _options(parts, frozenset())
     path = "/" + _path(parts, uri)
     # Here, so that AwsKms can be used where POSIX locks do not exist.
     from sqlalchemy_kmsenv.kms.local import LocalKms  # noqa: PLC0415
 
-    return LocalKms(path)
+    return LocalKms(path, rewraps_from=[k for k in rewraps_from if isinstance(k, LocalKms)])
 
 
 def _aws(parts: SplitResult, uri: str) -> Kms:
-    options = _options(parts, _AWS_OPTIONS)
+    given = _options(parts, frozenset(AWS_OPTIONS))
+    options = {name: _converted(name, text) for name, text in given.items()}
     key_id = _path(parts, uri)
     # Here, since boto3 takes longer to import than all the rest.
     from sqlalchemy_kmsenv.kms.aws import AwsKms  # noqa: PLC0415
 
-    return AwsKms(key_id, region=options.get("region"), endpoint_url=options.get("endpoint_url"))
+    return AwsKms(key_id, **options)
+
+
+def _converted(name: str, text: str) -> Any:
+    try:
+        return AWS_OPTIONS[name](text)
+    except ValueError:
+        pass
+    # Here, since the cause would repeat the value, which may be a secret in the wrong place.
+    raise _refusal(f"the option {name} is not written as it should be (5, 0.5, true, eu-west-1)")
 
 
 def _path(parts: SplitResult, uri: str) -> str:

@@ -8,7 +8,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
-from sqlalchemy_kmsenv import AuditError, Keyring, WrongCellError, attach_keyrings, open_cells
+from sqlalchemy_kmsenv import (
+    AuditError,
+    Keyring,
+    WrongCellError,
+    attach_keyrings,
+    open_cells,
+)
 from tests.columns.conftest import copy_stored, overwrite, stored
 from tests.columns.test_secrets import CANARY
 from tests.conftest import on
@@ -153,6 +159,25 @@ def test_moved_value_is_told_of_with_the_place_that_it_was_found_at(
         "WrongCellError",
     )
     assert (refused.context["device_id"], refused.values) == ("d0", 1)
+    assert keyring.stats().values_refused == 1
+
+
+def test_forged_cell_is_told_of_although_it_names_no_key(session, models, rows, journal, keyring):
+    """Whoever can write to the table can make it look like an envelope at a guessed place."""
+    real = stored(session.connection(), models.table.c.note, models.table.c.id == 1)
+    # Behind the parts of a longer key an envelope begins where this one has its own second one.
+    forged = b"\xe5\x01" + b"\xff" + real
+    session.add_all(models.Ping(id=n, device_id="d9", note=CANARY) for n in (1000, 1001))
+    session.flush()
+    overwrite(session.connection(), models.table, "note", forged, 2)
+    longer_keys_first = select(models.Ping.note).where(models.Ping.id.in_([2, 1000, 1001]))
+
+    with pytest.raises(WrongCellError):
+        session.scalars(longer_keys_first.order_by(models.Ping.id.desc())).all()
+
+    refused = journal[-1]
+    assert (refused.operation, refused.error, refused.key_arn) == ("open", "WrongCellError", None)
+    assert refused.context["kmsenv:column"] == "note"
     assert keyring.stats().values_refused == 1
 
 

@@ -265,3 +265,30 @@ def test_material_that_the_envelope_does_not_tell_is_unknown(local_kms, journal)
         keyring.opening_key(PAIRS, reference)
 
     assert (journal[0].key_arn, journal[0].material) == (arn, None)
+
+
+def test_wrapping_anew_is_told_and_counted(audited, journal, local_kms):
+    """A job over a million rows is a million uses of data keys, none of them in plaintext."""
+    reference = reference_of(seal(audited, CANARY)[0])
+    local_kms.rotate()
+    journal.clear()
+
+    renewed = audited.rewrap(PAIRS, reference)
+    with pytest.raises(WrongCellError):
+        audited.rewrap((("kmsenv:table", "other"),), reference)
+
+    assert [(use.operation, use.error) for use in journal] == [
+        ("rewrap", None),
+        ("rewrap", "WrongCellError"),
+    ]
+    assert journal[0].material == local_kms.material_ids[-1]
+    assert renewed.material_hint.hex() == journal[0].material[:16]
+    assert audited.stats().rewraps == 1
+
+
+def test_twin_is_watched_like_the_first(audited, journal):
+    """A job works with a twin of the keyring: nobody may get around the hook that way."""
+    seal(audited.twin(lambda kms: kms), CANARY)
+
+    assert journal.operations() == ["generate", "seal"]
+    assert {use.keyring for use in journal} == {"places"}

@@ -81,3 +81,29 @@ def test_describe_falls_back_to_the_arn_alone(local_kms):
     described = Keyring(bare).describe()
 
     assert (described.arn, described.material_id) == (local_kms.resolve(), None)
+
+
+def test_keyring_that_moves_to_another_key_opens_what_the_former_sealed(local_kms, tmp_path):
+    """An operator names the new key alone; former keys and context come along."""
+    LocalKms.create(tmp_path / "next.json")
+    keyring = Keyring(local_kms, context={"app": "billing"})
+    old = sealed_reference(keyring)
+
+    moved = keyring.moving_to(f"local://{tmp_path / 'next.json'}")
+
+    renewed = moved.rewrap(PAIRS, old)
+    assert moved.opening_key(PAIRS, old).usable()
+    assert moved.opening_key(PAIRS, renewed).usable()
+    assert list(moved.key_arns().values())[1:] == [local_kms.resolve()]
+    assert renewed.fingerprint != old.fingerprint
+
+
+def test_keyring_of_local_uris_rewraps_from_its_former_keys(local_kms, tmp_path):
+    """A local key reads the files that it re-wraps from; a URI alone cannot name them."""
+    LocalKms.create(tmp_path / "next.json")
+    old = sealed_reference(Keyring(local_kms))
+
+    former = [f"local://{tmp_path / 'keys.json'}"]
+    keyring = Keyring(f"local://{tmp_path / 'next.json'}", unwrap_only=former)
+
+    assert keyring.opening_key(PAIRS, keyring.rewrap(PAIRS, old)).usable()

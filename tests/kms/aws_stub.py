@@ -31,6 +31,7 @@ class Request:
     operation: str
     body: dict[str, Any]
     client_port: int
+    headers: dict[str, str]
 
 
 class KmsStub:
@@ -53,7 +54,8 @@ def running_stub() -> Iterator[KmsStub]:
             length = int(self.headers["Content-Length"])
             operation = self.headers["X-Amz-Target"].rpartition(".")[2]
             body = json.loads(self.rfile.read(length))
-            stub.requests.append(Request(operation, body, self.client_address[1]))
+            headers = dict(self.headers.items())
+            stub.requests.append(Request(operation, body, self.client_address[1], headers))
             self._send(stub.answer)
 
         def _send(self, answer: Answer) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy_kmsenv.errors import (
 )
 from sqlalchemy_kmsenv.kms import AwsKms, Kms
 from sqlalchemy_kmsenv.kms.aws_errors import SERVICE_CODES
-from tests.kms.aws_stub import Answer, KmsStub, error, running_stub, session
+from tests.kms.aws_stub import Answer, KmsStub, error, session
 
 REGION = "eu-central-1"
 KEY_ID = "0d990263-018e-4e65-a703-eff731de951e"
@@ -71,16 +71,6 @@ def re_encrypted(**changes: Any) -> Answer:
     return Answer({name: value for name, value in (body | changes).items() if value is not None})
 
 
-@pytest.fixture(autouse=True)
-def no_account(monkeypatch, tmp_path) -> None:
-    """Keep the account of whoever runs the tests out of them."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-
-
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[str]:
     """The URL of an emulated KMS."""
@@ -102,13 +92,6 @@ def emulated(emulator, admin) -> AwsKms:
     """A key of its own for the test."""
     arn = admin.create_key()["KeyMetadata"]["Arn"]
     return AwsKms(arn, endpoint_url=emulator, session=session())
-
-
-@pytest.fixture
-def stub() -> Iterator[KmsStub]:
-    """A KMS that answers what the test says."""
-    with running_stub() as stub:
-        yield stub
 
 
 def stubbed(stub: KmsStub, key_id: str = KEY_ARN, **options: Any) -> AwsKms:

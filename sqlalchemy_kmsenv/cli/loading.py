@@ -1,0 +1,101 @@
+"""From ``package.module:Base`` to a MetaData."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import MetaData
+
+from sqlalchemy_kmsenv.cli.refusals import Refusal
+from sqlalchemy_kmsenv.errors import ConfigurationError
+
+
+def load_metadata(path: str) -> MetaData:
+    """The MetaData that ``path`` leads to.
+
+    The attribute is a MetaData, or has one as its ``metadata`` (a declarative base), or
+    is a function without arguments that returns either. The current directory can be
+    imported from, as with ``python -m``.
+
+    Raises:
+        Refusal: with what was found instead.
+    """
+    module_name, colon, attribute = path.partition(":")
+    if not colon or not module_name or not attribute:
+        raise Refusal(
+            f"--metadata {path!r} is not like package.module:Base, a module and an attribute of it"
+        )
+    found = _attribute(_imported(module_name), module_name, attribute)
+    metadata = _metadata_of(found)
+    if metadata is None and callable(found):
+        metadata = _metadata_of(_called(found, path))
+    if metadata is None:
+        raise Refusal(
+            f"{path} is {_described(found)}; name a MetaData, a declarative base, or a function"
+            " without arguments that returns one of them"
+        )
+    return metadata
+
+
+def _imported(module_name: str) -> Any:
+    here = os.getcwd()  # noqa: PTH109  entries of sys.path are text
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return import_module(module_name)
+    except ConfigurationError:
+        raise
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            raise Refusal(
+                f"there is no module {missing!r}. It is looked for in {here} and where Python finds"
+                " its packages: call kmsenv from where `python -m` would find it, or set PYTHONPATH"
+            ) from error
+        raise Refusal(_failed(f"importing {module_name}", error)) from error
+    except Exception as error:  # the application's code may raise anything
+        raise Refusal(_failed(f"importing {module_name}", error)) from error
+
+
+def _failed(what: str, error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{what} failed in {last.filename}, line {last.lineno}: {type(error).__name__}: {error}"
+
+
+def _called(found: Callable[[], Any], path: str) -> Any:
+    try:
+        return found()
+    except ConfigurationError:
+        raise
+    except Exception as error:  # as above
+        raise Refusal(_failed(f"{path}()", error)) from error
+
+
+def _attribute(module: Any, module_name: str, attribute: str) -> Any:
+    found = module
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            near = sorted(key for key, value in vars(module).items() if _metadata_of(value))
+            hint = f"; these lead to a MetaData: {', '.join(near)}" if near else ""
+            raise Refusal(f"module {module_name} has no attribute {attribute!r}{hint}")
+        found = getattr(found, name)
+    return found
+
+
+def _metadata_of(found: Any) -> MetaData | None:
+    # The `is not None` matters: a MetaData is not to be asked for its truth.
+    for candidate in (found, getattr(found, "metadata", None)):
+        if isinstance(candidate, MetaData):
+            return candidate
+    return None
+
+
+def _described(found: Any) -> str:
+    if callable(found):
+        return "callable, but what it returns is neither a MetaData nor has one"
+    return f"a {type(found).__name__}"

@@ -1,0 +1,52 @@
+"""``kmsenv rewrap``."""
+
+from __future__ import annotations
+
+import click
+
+from sqlalchemy_kmsenv import rewrap as library
+from sqlalchemy_kmsenv.cli.checkpoint_files import CheckpointFile
+from sqlalchemy_kmsenv.cli.documents import json_option
+from sqlalchemy_kmsenv.cli.ending import end_report
+from sqlalchemy_kmsenv.cli.options import (
+    Job,
+    checkpoint_options,
+    dry_run_option,
+    job_options,
+    kms_rate_option,
+    to_option,
+)
+
+
+@click.command()
+@job_options
+@to_option
+@kms_rate_option
+@checkpoint_options
+@dry_run_option
+@json_option
+def rewrap(
+    *,
+    job: Job,
+    kms_per_second: float | None,
+    checkpoint: CheckpointFile,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Bring every envelope to the newest material of its keyring's KMS key (ReEncrypt).
+
+    Values are not opened: the role needs kms:ReEncryptFrom and kms:ReEncryptTo. Exits
+    with 0 when every row is at the target.
+    """
+    with job.started() as started:
+        path = None if dry_run else checkpoint.settled("rewrap", job.database, job.models)
+        report = library.rewrap(
+            started.engine,
+            started.metadata,
+            columns=started.columns,
+            dry_run=dry_run,
+            kms_per_second=kms_per_second,
+            checkpoint=path,
+            **started.options,
+        )
+    end_report(report, checkpoint=path, as_json=as_json)

@@ -1,0 +1,172 @@
+"""Surveys and reports for people, on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from sqlalchemy_kmsenv.rewrap import (
+    ColumnReport,
+    ColumnSurvey,
+    Counts,
+    Failure,
+    KeyCount,
+    Report,
+    Survey,
+)
+
+_BAR_WIDTH = 20
+_SHORT = 16
+_SHOWN_FAILURES = 10
+_WORDS = {
+    "rewrap": {"rewritten": "re-wrapped", "current": "at the target already"},
+    "reencrypt": {"rewritten": "encrypted anew", "current": "left alone"},
+    "verify": {"opened": "open"},
+}
+"""The counts that a job of each kind always shows."""
+_WHERE_ANY = {
+    "changed": "changed meanwhile by others",
+    "failed": "failed",
+    "not_envelopes": "no envelope",
+    "null": "NULL",
+}
+
+
+def show_survey(console: Console, survey: Survey) -> None:
+    """A table for each column, with a bar for each version of a key."""
+    for column in survey.columns:
+        _say(console, _survey_heading(column), style="bold")
+        console.print(_keys_table(column))
+        _show_failures(console, column.failures, column.not_envelopes)
+
+
+def survey_words(survey: Survey) -> str:
+    """The last line of a survey."""
+    if survey.stopped is not None:
+        return f"Stopped before the last row ({survey.stopped}): other rows are not counted."
+    due = sum(column.not_at_target for column in survey.columns)
+    foreign = sum(column.not_envelopes for column in survey.columns)
+    words = (
+        f"{due:,} envelopes are not at the target." if due else "Every envelope is at the target."
+    )
+    if foreign:
+        words += f" {foreign:,} values are no envelopes."
+    return words
+
+
+def show_report(console: Console, report: Report) -> None:
+    """What became of the rows of each column, and some of those that failed."""
+    for column in report.columns:
+        unfinished = "" if column.finished else " so far"
+        _say(console, f"{column.column}: {column.counts.rows:,} rows{unfinished}", style="bold")
+        console.print(_counts_grid(report, column))
+        _show_failures(console, column.failures, _bad(column.counts))
+    for note in report.notes:
+        _say(console, f"Note: {note}", style="yellow")
+
+
+def report_words(report: Report) -> str:
+    """The last line of a report."""
+    counts = report.counts
+    bad = _bad(counts)
+    words = f"{bad:,} of {counts.rows:,} rows failed." if bad else _success(report)
+    return f"Stopped before the last row: {report.stopped}." if report.stopped else words
+
+
+def _success(report: Report) -> str:
+    if report.dry_run:
+        done = _WORDS[report.kind]["rewritten"]
+        return f"A dry run: {report.counts.rewritten:,} rows would be {done}; nothing was written."
+    if report.kind == "verify":
+        return "Every value opens."
+    if report.kind == "rewrap":
+        return "Every row is at the target."
+    return "Every row that was meant is encrypted anew."
+
+
+def _counts_grid(report: Report, column: ColumnReport) -> Table:
+    grid = Table.grid(_right(""), Column(""), padding=(0, 1, 0, 0), pad_edge=True)
+    counts = column.counts
+    words = _WORDS[report.kind]
+    any_words = {name: said for name, said in _WHERE_ANY.items() if getattr(counts, name)}
+    for name, said in {**words, **any_words, "kms_calls": "KMS calls"}.items():
+        grid.add_row(f"  {getattr(counts, name):,}", said)
+    return grid
+
+
+def _bad(counts: Counts) -> int:
+    return counts.failed + counts.not_envelopes
+
+
+def _survey_heading(column: ColumnSurvey) -> str:
+    target = column.target
+    material = target.material_hint or "of any age: the key service does not tell"
+    null = f", {column.null:,} NULL" if column.null else ""
+    other = f", {column.not_envelopes:,} other values" if column.not_envelopes else ""
+    lines = [
+        f"{column.column}: {column.envelopes:,} envelopes{null}{other}",
+        f"target: {target.key_arn} ({target.state}), material {material}",
+    ]
+    others = {key.key_arn or f"{key.fingerprint}, in no keyring" for key in column.keys}
+    lines += (f"also in use: {other}" for other in sorted(others - {target.key_arn}))
+    return "\n".join(lines)
+
+
+def _keys_table(column: ColumnSurvey) -> Table:
+    grid = Table(
+        Column("KMS key", no_wrap=True),
+        Column("material", no_wrap=True),
+        _right("envelopes"),
+        "share",
+        _right("%"),
+        "",
+        box=box.SIMPLE_HEAD,
+    )
+    every = max(column.envelopes, 1)
+    for key in column.keys:
+        grid.add_row(
+            _short(key),
+            key.material_hint or "unknown",
+            f"{key.envelopes:,}",
+            ProgressBar(every, key.envelopes, _BAR_WIDTH),
+            f"{100 * key.envelopes / every:.0f}",
+            _state(key),
+        )
+    return grid
+
+
+def _short(key: KeyCount) -> str:
+    """The start of the KMS key's id; the heading has the whole ARN."""
+    if key.key_arn is None:
+        return key.fingerprint
+    name = key.key_arn.rpartition("/")[2]
+    return name if len(name) <= _SHORT else f"{name[: _SHORT - 3]}..."
+
+
+def _state(key: KeyCount) -> Text:
+    if key.at_target:
+        return Text("target", style="green")
+    return Text("due", style="yellow") if key.key_arn else Text("cannot open", style="red")
+
+
+def _show_failures(console: Console, failures: Sequence[Failure], number: int) -> None:
+    for failure in failures[:_SHOWN_FAILURES]:
+        found = f" ({failure.finding})" if failure.finding else ""
+        row = ", ".join(failure.row)
+        _say(console, f"  row ({row}): {failure.error}{found}: {failure.message}", style="red")
+    more = number - len(failures[:_SHOWN_FAILURES])
+    if more > 0:
+        _say(console, f"  and {more:,} more; --json names up to 100 of a column")
+
+
+def _say(console: Console, words: str, *, style: str = "") -> None:
+    console.print(Text(words, style=style, overflow="fold"), soft_wrap=True)
+
+
+def _right(header: str) -> Column:
+    return Column(header, justify="right")

@@ -1,0 +1,153 @@
+"""What the key service would refuse, asked before the first row (DryRun)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from sqlalchemy_kmsenv import defaults
+from sqlalchemy_kmsenv.columns.attached import keyring_of
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.envelope import InlineReference, parse_header
+from sqlalchemy_kmsenv.errors import (
+    ConfigurationError,
+    EnvelopeError,
+    KeyServiceDeniedError,
+    KeyServiceError,
+    KeyStateError,
+    KmsEnvError,
+    WrongCellError,
+)
+from sqlalchemy_kmsenv.keyring import ContextPairs, Keyring
+from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop, former_binding
+from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
+from sqlalchemy_kmsenv.rewrap.refusals import MissingPermission, PreflightError
+from sqlalchemy_kmsenv.rewrap.rewrapping import pairs_of_row
+from sqlalchemy_kmsenv.rewrap.tables import RawTable
+from sqlalchemy_kmsenv.rewrap.targets import binding_named
+from sqlalchemy_kmsenv.rewrap.work import REENCRYPT, REWRAP
+
+_PERMISSIONS = {
+    "ReEncrypt": "kms:ReEncryptFrom on the first and kms:ReEncryptTo on the second key",
+    "Decrypt": "kms:Decrypt",
+    "GenerateDataKey": "kms:GenerateDataKey",
+}
+
+
+@dataclass(slots=True)
+class Answers:
+    """What the key service said."""
+
+    missing: list[MissingPermission] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def raise_if_missing(self) -> None:
+        """Raise what was found.
+
+        Raises:
+            PreflightError: something is missing.
+        """
+        if not self.missing:
+            return
+        lines = [
+            f"- {m.column}: {m.operation} on {m.key_arn} ({_PERMISSIONS[m.operation]}) with the"
+            f" encryption context {dict(m.context)}: {m.reason}"
+            for m in self.missing
+        ]
+        raise PreflightError(
+            "the key service would refuse what this job needs, and nothing was done:\n"
+            + "\n".join(lines),
+            tuple(self.missing),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    operation: str
+    key_arn: str
+    pairs: ContextPairs
+    ask: Callable[[], None]
+
+
+def ask_beforehand(workshop: Workshop, job: ColumnJob, answers: Answers) -> None:
+    """Ask for the encryption contexts of the first page's rows, as many as 20 of them."""
+    questions: dict[tuple[str, str, ContextPairs], _Question] = {}
+    for question in _questions(workshop, job):
+        if len(questions) < defaults.REWRAP_PREFLIGHT_CONTEXTS:
+            questions.setdefault((question.operation, question.key_arn, question.pairs), question)
+    for question in questions.values():
+        try:
+            question.ask()
+        except WrongCellError:
+            continue  # A row's own matter: the job will report it.
+        except (KeyServiceDeniedError, KeyStateError) as error:
+            answers.missing.append(
+                MissingPermission(
+                    job.column, question.operation, question.key_arn, question.pairs, str(error)
+                )
+            )
+        except (KeyServiceError, ConfigurationError) as error:
+            answers.notes.append(
+                f"{job.column}: whether {question.operation} would be allowed is not known: {error}"
+            )
+
+
+def _questions(workshop: Workshop, job: ColumnJob) -> Iterator[_Question]:
+    binding = binding_named(workshop.metadata, job.column)
+    was = binding if job.former is None else former_binding(binding, job.former)
+    for pairs, was_pairs, reference in _sample(workshop, binding, was):
+        keyring = keyring_of(binding)
+        if job.kind == REWRAP:
+            if job.target.wraps(reference):
+                continue
+            route = f"{_arn(keyring, reference)} to {job.target.key_arn}"
+            yield _Question(
+                "ReEncrypt", route, pairs, _bind(keyring.would_rewrap, pairs, reference)
+            )
+            continue
+        opening = keyring_of(was)
+        arn = _arn(opening, reference)
+        yield _Question("Decrypt", arn, was_pairs, _bind(opening.would_open, was_pairs, reference))
+        if job.kind == REENCRYPT:
+            target = job.target.key_arn
+            yield _Question("GenerateDataKey", target, pairs, _bind(keyring.would_seal, pairs))
+
+
+def _sample(
+    workshop: Workshop, binding: Binding, was: Binding
+) -> Iterator[tuple[ContextPairs, ContextPairs, InlineReference]]:
+    """Context now, context before and data key of the rows of the first page."""
+    table = RawTable(workshop.engine, binding.column, [binding, was], defaults.REWRAP_PREFIX_BYTES)
+    headers = HeaderReader(workshop.engine, table)
+    width = len(table.key)
+    with workshop.engine.connect() as connection:
+        rows = table.page(connection, None, None, defaults.REWRAP_BATCH_ROWS)
+    seen: set[tuple[bytes, ...]] = set()
+    for row in rows:
+        if row[width] is None:
+            continue
+        try:
+            start = headers.start(row)
+            header = parse_header(start)
+            # Most rows of a page share their data key and context with the one before.
+            ends = (b.pairs_key(bytes(row[width + 2 + i])) for i, b in enumerate((binding, was)))
+            place = (start[: header.size], *ends)
+            if place in seen:
+                continue
+            seen.add(place)
+            reference = header.reference
+            pairs = pairs_of_row(binding, row, width)
+            yield pairs, pairs_of_row(was, row, width, 1), reference
+        except (EnvelopeError, WrongCellError):
+            continue
+
+
+def _arn(keyring: Keyring, reference: InlineReference) -> str:
+    try:
+        return keyring.key_arns().get(reference.fingerprint, "an unlisted key")
+    except KmsEnvError:
+        return "a key that cannot be resolved"
+
+
+def _bind(ask: Callable[..., None], *given: object) -> Callable[[], None]:
+    return lambda: ask(*given)

@@ -1,0 +1,300 @@
+"""A job from its first row to its last: columns in turn, partitions side by side."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sqlalchemy import Engine, MetaData
+
+from sqlalchemy_kmsenv import defaults
+from sqlalchemy_kmsenv.columns.attached import keyring_of
+from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.rewrap.checkpoints import CheckpointStore, Kept, TableCheckpoint, store_of
+from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
+from sqlalchemy_kmsenv.rewrap.options import Checkpoint, Settings
+from sqlalchemy_kmsenv.rewrap.partitions import Partition, cut
+from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
+from sqlalchemy_kmsenv.rewrap.preflight import Answers, ask_beforehand
+from sqlalchemy_kmsenv.rewrap.refusals import CheckpointError
+from sqlalchemy_kmsenv.rewrap.reports import ColumnReport, Counts, Progress, Report, capped
+from sqlalchemy_kmsenv.rewrap.slices import Pace, SliceResult, run_slice
+from sqlalchemy_kmsenv.rewrap.targets import binding_named, column_names, target_of
+from sqlalchemy_kmsenv.rewrap.work import VERIFY
+
+_STOPPED = "it was asked to stop"
+_WAIT_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class ColumnState:
+    """How far the job is in one column."""
+
+    job: ColumnJob
+    partitions: dict[int, Partition] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> Counts:
+        """The sums over the partitions."""
+        return sum((each.counts for each in self.partitions.values()), Counts())
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row has been looked at."""
+        partitions = self.partitions.values()
+        return bool(partitions) and all(each.finished for each in partitions)
+
+    def report(self) -> ColumnReport:
+        """The column as the report shows it."""
+        failures = capped(f for each in self.partitions.values() for f in each.failures)
+        return ColumnReport(self.job.column, self.counts, failures, self.finished)
+
+
+class Run:
+    """One call of a job."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        metadata: MetaData,
+        kind: str,
+        columns: Sequence[Any] | None,
+        settings: Settings,
+        *,
+        dry_run: bool = False,
+        former: FormerBinding | None = None,
+        data_keys: frozenset[bytes] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._kind = kind
+        self._dry_run = dry_run
+        self._workshop = Workshop(engine, metadata)
+        self._began = time.monotonic()
+        self._answers = Answers()
+        self.stopped: str | None = None
+        run = uuid.uuid4().hex
+        self.columns = [
+            ColumnState(
+                ColumnJob(
+                    run=run,
+                    kind=kind,
+                    column=name,
+                    target=target_of(keyring_of(binding_named(metadata, name))),
+                    batch_size=settings.batch_size,
+                    dry_run=dry_run,
+                    former=former,
+                    data_keys=data_keys,
+                    kept=None if dry_run else _in_table(settings.checkpoint),
+                )
+            )
+            for name in column_names(metadata, columns)
+        ]
+        for column in self.columns:
+            # Now, so that a table without a key is refused before the first row of another.
+            self._workshop.desk(column.job)
+
+    @property
+    def seconds(self) -> float:
+        """Since the call."""
+        return time.monotonic() - self._began
+
+    def report(self) -> Report:
+        """Run to the end, or until something stops it."""
+        store = self._store()
+        kept = self._resume(store)
+        if self._settings.preflight and not self._dry_run:
+            for column in self.columns:
+                ask_beforehand(self._workshop, column.job, self._answers)
+            self._answers.raise_if_missing()
+        if store is not None and kept is None:
+            store.begin(self._workshop.engine, self._identity())
+        self.run(store)
+        if store is not None and self.stopped is None:
+            store.clear(self._workshop.engine)
+        return Report(
+            kind=self._kind,
+            columns=tuple(column.report() for column in self.columns),
+            dry_run=self._dry_run,
+            stopped=self.stopped,
+            notes=tuple(self._answers.notes),
+            seconds=self.seconds,
+        )
+
+    def run(self, store: CheckpointStore | None) -> None:
+        """Go through the columns in turn."""
+        with ExitStack() as stack:
+            executor, width = self._executor(stack)
+            for column in self.columns:
+                if self._should_stop():
+                    self.stopped = _STOPPED
+                if self.stopped is not None:
+                    return
+                if not column.partitions:
+                    self._cut(column, store)
+                self._run_column(column, executor, width, store)
+
+    def _cut(self, column: ColumnState, store: CheckpointStore | None) -> None:
+        engine = self._workshop.engine
+        table = self._workshop.desk(column.job).work.table
+        with engine.connect() as connection:
+            found = cut(connection, table, self._settings.parts)
+        column.partitions = {partition.number: partition for partition in found}
+        if store is not None:
+            store.begin_column(engine, column.job.column, found)
+
+    def _run_column(
+        self, column: ColumnState, executor: Executor, width: int, store: CheckpointStore | None
+    ) -> None:
+        progress = _ProgressOfColumn(self._workshop, self._settings, column)
+        waiting = deque(each for each in column.partitions.values() if not each.finished)
+        flying: dict[Future[SliceResult], int] = {}
+        try:
+            while flying or (waiting and self.stopped is None):
+                while waiting and self.stopped is None and len(flying) < width:
+                    active = min(width, len(waiting) + len(flying))
+                    partition = waiting.popleft()
+                    future = executor.submit(run_slice, *self._slice(column, partition, active))
+                    flying[future] = partition.number
+                done, _ = wait(flying, timeout=_WAIT_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    del flying[future]
+                    result = future.result()
+                    partition = result.partition
+                    column.partitions[partition.number] = partition
+                    if store is not None:
+                        store.moved(column.job.column, partition)
+                    if not partition.finished:
+                        waiting.append(partition)
+                    self.stopped = self.stopped or result.stopped
+                    progress.tell()
+                if self._should_stop() and (waiting or flying):
+                    self.stopped = self.stopped or _STOPPED
+        finally:
+            for future in flying:
+                future.cancel()
+
+    def _slice(self, column: ColumnState, partition: Partition, active: int) -> tuple[Any, ...]:
+        settings = self._settings
+        alone = settings.executor is None and settings.workers == 1
+        pace = Pace(
+            seconds=0 if alone else defaults.REWRAP_SLICE_SECONDS,
+            kms_per_second=_share(settings.kms_per_second, active),
+            rows_per_second=_share(settings.rows_per_second, active),
+            kms_patience_seconds=settings.kms_patience_seconds,
+            give_up_after=settings.give_up_after,
+        )
+        where: Workshop | JobSource = settings.source or self._workshop
+        should_stop = settings.should_stop
+        if settings.source is not None:
+            # It goes to another process, where this one's functions cannot be asked.
+            should_stop = None
+        elif not alone:
+            should_stop = self._is_stopping
+        return where, column.job, partition, pace, should_stop
+
+    def _is_stopping(self) -> bool:
+        return self.stopped is not None
+
+    def _executor(self, stack: ExitStack) -> tuple[Executor, int]:
+        settings = self._settings
+        if settings.executor is not None:
+            return settings.executor, settings.parts
+        if settings.source is not None and settings.workers > 1:
+            raise ConfigurationError("source=... is for an executor; give both or neither")
+        if settings.workers == 1:
+            return _Here(), 1
+        pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="kmsenv")
+        return stack.enter_context(pool), settings.workers
+
+    def _should_stop(self) -> bool:
+        return self._settings.should_stop is not None and self._settings.should_stop()
+
+    def _store(self) -> CheckpointStore | None:
+        given = self._settings.checkpoint
+        return None if given is None or self._dry_run else store_of(given)
+
+    def _resume(self, store: CheckpointStore | None) -> Kept | None:
+        loaded = None if store is None else store.load(self._workshop.engine)
+        if loaded is None:
+            return None
+        job, kept = loaded
+        own = self._identity()
+        if job != own:
+            differing = [
+                name for name in own if not isinstance(job, dict) or job.get(name) != own[name]
+            ]
+            raise CheckpointError(
+                f"the checkpoint is of another job: {', '.join(differing) or 'its form'} differ."
+                " Finish that job as it was begun, or remove the checkpoint to begin anew: what is"
+                " at the target stays as it is"
+            )
+        for column in self.columns:
+            partitions = kept.get(column.job.column, ())
+            column.partitions = {partition.number: partition for partition in partitions}
+        return kept
+
+    def _identity(self) -> dict[str, Any]:
+        """Which job this is, as JSON: what a checkpoint must agree with."""
+        first = self.columns[0].job
+        targets = {
+            c.job.column: [c.job.target.key_arn, c.job.target.hint.hex()] for c in self.columns
+        }
+        former = None if first.former is None else asdict(first.former)
+        data_keys = None if first.data_keys is None else sorted(k.hex() for k in first.data_keys)
+        return {
+            "kind": self._kind,
+            "columns": sorted(targets),
+            "targets": {} if self._kind == VERIFY else targets,
+            "former": former,
+            "data_keys": data_keys,
+        }
+
+
+class _Here(Executor):
+    """Runs what it is given at once, in this thread."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+class _ProgressOfColumn:
+    def __init__(self, workshop: Workshop, settings: Settings, column: ColumnState) -> None:
+        self._on_progress = settings.on_progress
+        self._column = column
+        self._began = time.monotonic()
+        self._rows_before = column.counts.rows
+        self._total: int | None = None
+        if settings.on_progress is not None and settings.count_rows:
+            with workshop.engine.connect() as connection:
+                self._total = workshop.desk(column.job).work.table.count(connection)
+
+    def tell(self) -> None:
+        if self._on_progress is None:
+            return
+        counts = self._column.counts
+        self._on_progress(
+            Progress(
+                kind=self._column.job.kind,
+                column=self._column.job.column,
+                counts=counts,
+                total=self._total,
+                seconds=time.monotonic() - self._began,
+                rows_this_run=counts.rows - self._rows_before,
+            )
+        )
+
+
+def _in_table(checkpoint: Checkpoint | None) -> TableCheckpoint | None:
+    return checkpoint if isinstance(checkpoint, TableCheckpoint) else None
+
+
+def _share(rate: float | None, active: int) -> float | None:
+    return None if rate is None else rate / active

@@ -1,0 +1,252 @@
+"""One worker's part of a job: some pages of one partition."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+
+from sqlalchemy_kmsenv import defaults
+from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Desk, Workshop, opened_source
+from sqlalchemy_kmsenv.rewrap.keyed import Key
+from sqlalchemy_kmsenv.rewrap.meter import Meter, StopJobError, metered
+from sqlalchemy_kmsenv.rewrap.partitions import Partition
+from sqlalchemy_kmsenv.rewrap.plans import JobSource
+from sqlalchemy_kmsenv.rewrap.reports import Counts, Failure
+from sqlalchemy_kmsenv.rewrap.tables import Rows, stored_bytes
+from sqlalchemy_kmsenv.rewrap.work import Outcome, UnreachedRowError, key_of
+from sqlalchemy_kmsenv.rewrap.writing import OLD, Write
+
+_T = TypeVar("_T")
+_ROUNDS = 3
+"""How often a row is looked at that somebody else keeps writing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast, and for how long, a worker goes on."""
+
+    seconds: float
+    """After which it reports; at least one page."""
+    kms_per_second: float | None
+    rows_per_second: float | None
+    kms_patience_seconds: float
+    give_up_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliceResult:
+    """How far a worker got."""
+
+    partition: Partition
+    stopped: str | None = None
+    """Why the whole job has to stop."""
+
+
+def run_slice(
+    where: Workshop | JobSource,
+    job: ColumnJob,
+    partition: Partition,
+    pace: Pace,
+    should_stop: Callable[[], bool] | None = None,
+) -> SliceResult:
+    """Go on with a partition for some time.
+
+    Raises:
+        ConfigurationError: the column cannot be worked on.
+    """
+    workshop = where if isinstance(where, Workshop) else opened_source(where, job.run)
+    meter = Meter(
+        kms_per_second=pace.kms_per_second,
+        rows_per_second=pace.rows_per_second,
+        patience_seconds=pace.kms_patience_seconds,
+        should_stop=should_stop,
+    )
+    worker = _Worker(workshop.desk(job), job, pace, meter)
+    with metered(meter):
+        return worker.go_on(partition)
+
+
+class _Worker:
+    def __init__(self, desk: Desk, job: ColumnJob, pace: Pace, meter: Meter) -> None:
+        self._desk = desk
+        self._work = desk.work
+        self._width = len(desk.work.table.key)
+        self._job = job
+        self._pace = pace
+        self._meter = meter
+        self._counted = 0
+
+    def go_on(self, partition: Partition) -> SliceResult:
+        """Page after page, until its time is up or the job has to stop."""
+        began = time.monotonic()
+        while not partition.finished:
+            page_began = time.monotonic()
+            before = partition.counts.rows
+            try:
+                for reached in self._page(partition):
+                    partition = reached
+                    if partition.refused >= self._pace.give_up_after:
+                        return SliceResult(partition, self._gave_up(partition))
+            except StopJobError as stop:
+                return self._stopped(partition, str(stop))
+            except DBAPIError as error:
+                return self._stopped(partition, _database_failed(error))
+            self._meter.pay_for_rows(partition.counts.rows - before, page_began)
+            if self._meter.is_to_stop() or time.monotonic() - began >= self._pace.seconds:
+                break
+        return SliceResult(partition)
+
+    def _page(self, partition: Partition) -> Iterator[Partition]:
+        """The partition after each part of one page, each in a transaction of its own."""
+        limit = self._job.batch_size
+        rows = self._again(partial(self._read, partition.after, partition.upto, limit))
+        for chunk in self._chunks(rows):
+            partition = self._again(partial(self._serve, partition, chunk))
+            self._counted = self._meter.kms_calls
+            yield partition
+        if len(rows) < limit:
+            partition = replace(partition, finished=True)
+            self._again(partial(self._keep_alone, partition))
+            yield partition
+
+    def _read(self, after: Key | None, upto: Key | None, limit: int | None) -> Rows:
+        with self._desk.engine.connect() as connection:
+            return self._work.table.page(connection, after, upto, limit)
+
+    def _chunks(self, rows: Rows) -> Iterator[Rows]:
+        """The rows of a page, or fewer where their values are large."""
+        if not self._work.whole_values:
+            yield from [rows] if rows else []
+            return
+        start = size = 0
+        for index, row in enumerate(rows):
+            size += row[self._width + 1] or 0
+            if size > defaults.REWRAP_CHUNK_BYTES and index > start:
+                yield rows[start:index]
+                start, size = index, row[self._width + 1] or 0
+        if rows:
+            yield rows[start:]
+
+    def _serve(self, partition: Partition, rows: Rows) -> Partition:
+        outcome = self._work.examine(rows)
+        due = len(outcome.writes)
+        if self._job.dry_run or not due:
+            made = self._moved(partition, rows, outcome, due)
+            self._keep_alone(made)
+            return made
+        with self._desk.engine.begin() as connection:
+            hits = self._write(connection, outcome)
+            if hits == due:
+                made = self._moved(partition, rows, outcome, hits)
+                self._keep(connection, made)
+                return made
+        last = key_of(rows[-1], self._width)
+        hits += self._look_again(partition.after, last, outcome)
+        made = self._moved(partition, rows, outcome, hits)
+        self._keep_alone(made)
+        return made
+
+    def _write(self, connection: Connection, outcome: Outcome) -> int:
+        writer = self._work.writer
+        return 0 if writer is None else writer(connection, outcome.writes)
+
+    def _key_of_write(self, write: Write) -> Key:
+        return tuple(write[name] for name in self._work.table.key_names)
+
+    def _look_again(self, after: Key | None, last: Key, outcome: Outcome) -> int:
+        """Serve those that were written meanwhile; how many of them were rewritten here."""
+        due = {self._key_of_write(write): write for write in outcome.writes}
+        rewritten = 0
+        for _ in range(_ROUNDS):
+            found = self._read(after, last, None)
+            rows = [row for row in found if key_of(row, self._width) in due]
+            again = self._work.examine(rows)
+            outcome.failures += again.failures
+            outcome.failed += again.failed
+            outcome.refused += again.refused
+            outcome.not_envelopes += again.not_envelopes
+            if not again.writes:
+                return rewritten
+            with self._desk.engine.begin() as connection:
+                rewritten += self._write(connection, again)
+            due = {self._key_of_write(write): write for write in again.writes}
+        for row in self._read(after, last, None):
+            key = key_of(row, self._width)
+            if key in due and _unchanged(row[self._width], due[key]):
+                outcome.fail(key, UnreachedRowError(_UNREACHED))
+        return rewritten
+
+    def _moved(
+        self, partition: Partition, rows: Rows, outcome: Outcome, rewritten: int
+    ) -> Partition:
+        calls = self._meter.kms_calls - self._counted
+        counts = outcome.counts(len(rows), rewritten=rewritten, kms_calls=calls)
+        made = partition.moved(key_of(rows[-1], self._width), counts, outcome.failures)
+        if outcome.tally:
+            made = replace(made, tally=Counter(partition.tally or {}) + outcome.tally)
+        if outcome.refused and not (rewritten or outcome.opened):
+            return replace(
+                made,
+                refused=partition.refused + outcome.refused,
+                before_refusals=partition.before_refusals or partition,
+            )
+        if rewritten or outcome.opened:
+            return replace(made, refused=0, before_refusals=None)
+        return made
+
+    def _keep(self, connection: Connection, partition: Partition) -> None:
+        if self._job.kept is not None:
+            self._job.kept.keep(connection, self._job.column, partition)
+
+    def _keep_alone(self, partition: Partition) -> None:
+        if self._job.kept is not None:
+            with self._desk.engine.begin() as connection:
+                self._keep(connection, partition)
+
+    def _again(self, act: Callable[[], _T]) -> _T:
+        """What ``act`` gives, tried again where its transaction was rolled back."""
+        wait = defaults.REWRAP_DATABASE_FIRST_WAIT_SECONDS
+        for tries_left in reversed(range(defaults.REWRAP_DATABASE_TRIES)):
+            try:
+                return act()
+            except (OperationalError, InterfaceError, InternalError):
+                if not tries_left:
+                    raise
+            self._meter.sleep(wait * random.uniform(0.5, 1))  # noqa: S311  spreads tries
+            wait *= 2
+        raise AssertionError
+
+    def _stopped(self, partition: Partition, why: str) -> SliceResult:
+        calls = Counts(kms_calls=self._meter.kms_calls - self._counted)
+        return SliceResult(replace(partition, counts=partition.counts + calls), why)
+
+    def _gave_up(self, partition: Partition) -> str:
+        last: Failure = partition.failures[-1]
+        return (
+            f"the key service refused {partition.refused} rows in a row, the last with"
+            f" {last.error}: {last.message}"
+        )
+
+
+def _unchanged(raw: Any, write: Write) -> bool:
+    return raw is not None and stored_bytes(raw).startswith(write[OLD])
+
+
+def _database_failed(error: DBAPIError) -> str:
+    # The first line alone, and not SQLAlchemy's text, which has the statement's parameters.
+    lines = str(error.orig).strip().splitlines() or [""]
+    return f"the database failed ({type(error.orig).__name__}): {lines[0][:200]}"
+
+
+_UNREACHED = (
+    "an UPDATE by primary key does not reach this row, though nobody else has written it; does a"
+    " trigger, a row security policy or max_allowed_packet keep the UPDATE from it?"
+)

@@ -1,0 +1,185 @@
+"""The stored bytes of one column and the keys of its rows, read and written in bare SQL.
+
+Constructs of ``table()`` and ``column()``, so that neither ORM events nor defaults,
+``onupdate`` or this library's own hooks have their say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    Engine,
+    LargeBinary,
+    Row,
+    Select,
+    bindparam,
+    column,
+    func,
+    literal,
+    select,
+    table,
+    text,
+    type_coerce,
+)
+from sqlalchemy.types import NullType
+
+from sqlalchemy_kmsenv.columns import PackedCell
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.transactions import Options, schema_of
+from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.rewrap.keyed import Key, behind, bound_parameters, up_to
+
+Rows = Sequence[Row[Any]]
+"""Key parts, the first bytes of the value, its length, then one section for each binding."""
+
+_AFTER, _UPTO, _KEY = "kmsenv_after", "kmsenv_upto", "kmsenv_key"
+
+
+class RawTable:
+    """The statements of a job for one column.
+
+    ``bindings`` are those whose sections are read with each row; ``prefix_bytes``
+    is how much of the value is.
+
+    Raises:
+        ConfigurationError: the table has no primary key.
+    """
+
+    def __init__(
+        self, engine: Engine, cell: Column[Any], bindings: Sequence[Binding], prefix_bytes: int
+    ) -> None:
+        owner = cell.table
+        keys = list(owner.primary_key.columns)
+        if not keys:
+            raise ConfigurationError(
+                f"{owner.name}.{cell.name}: table {owner.name} has no primary key, so a job could"
+                " not tell its rows apart nor go on where it was; give it one"
+            )
+        options: Options = engine.get_execution_options()
+        bound = {each.column.name: each.column for b in bindings for each in b.bound_columns}
+        named = {**bound, **{each.name: each for each in keys}}
+        self.kept = _kept_columns(engine, cell, schema_of(owner, options))
+        self.bare = table(
+            owner.name,
+            column(cell.name, LargeBinary()),
+            *(column(name, each.type) for name, each in named.items()),
+            *(column(name) for name in self.kept if name not in named),
+            schema=schema_of(owner, options),
+        )
+        self.key: list[ColumnClause[Any]] = [self.bare.c[each.name] for each in keys]
+        self.cell = self.bare.c[cell.name]
+        self._bindings = bindings
+        self.prefix_bytes = prefix_bytes
+        self.dialect_name = engine.dialect.name
+        self._pages: dict[tuple[bool, bool], Select[Any]] = {}
+
+    def page(
+        self, connection: Connection, after: Key | None, upto: Key | None, limit: int | None
+    ) -> Rows:
+        """The rows behind ``after``, not behind ``upto``, in the order of the key."""
+        query = self._page(after is not None, upto is not None)
+        given = {**bound_parameters(_AFTER, after or ()), **bound_parameters(_UPTO, upto or ())}
+        if limit is not None:
+            query = query.limit(limit)
+        return connection.execute(query, given).all()
+
+    def row(self, connection: Connection, key: Key, size: int | None = None) -> Row[Any] | None:
+        """One row, with the first ``size`` bytes of its value; all of them by default."""
+        query = select(*self._columns(size)).where(*self.same_key())
+        return connection.execute(query, self.key_parameters(key)).one_or_none()
+
+    def count(self, connection: Connection) -> int:
+        """How many rows there are."""
+        return connection.scalar(select(func.count()).select_from(self.bare)) or 0
+
+    def extremes(self, connection: Connection) -> tuple[Any, Any]:
+        """The least and the greatest first part of the key; None, None in an empty table."""
+        # Two queries: each is one look into the index, where min and max together may be a scan.
+        first = self.key[0]
+        ends = (first.asc(), first.desc())
+        least, greatest = (connection.scalar(select(first).order_by(e).limit(1)) for e in ends)
+        return least, greatest
+
+    def sampled_keys(self, connection: Connection, parts: int) -> list[Key]:
+        """The keys that cut the table into ``parts`` of the same size."""
+        total = self.count(connection)
+        wanted = sorted({total * number // parts for number in range(1, parts)} - {0, total})
+        if not wanted:
+            return []
+        number = func.row_number().over(order_by=self.key).label("kmsenv_number")
+        numbered = select(*self.key, number).subquery()
+        columns = [numbered.c[each.name] for each in self.key]
+        query = select(*columns).where(numbered.c.kmsenv_number.in_(wanted))
+        found = connection.execute(query.order_by(numbered.c.kmsenv_number))
+        return [tuple(row) for row in found]
+
+    def key_parameters(self, key: Key) -> dict[str, Any]:
+        """The parameters that name a row in ``same_key``."""
+        return bound_parameters(_KEY, key)
+
+    @property
+    def key_names(self) -> list[str]:
+        """The names of those parameters."""
+        return [f"{_KEY}_{i}" for i in range(len(self.key))]
+
+    def _page(self, after: bool, upto: bool) -> Select[Any]:
+        query = self._pages.get((after, upto))
+        if query is None:
+            query = select(*self._columns(self.prefix_bytes)).order_by(*self.key)
+            if after:
+                query = query.where(behind(self.key, _AFTER, self.dialect_name))
+            if upto:
+                query = query.where(up_to(self.key, _UPTO, self.dialect_name))
+            self._pages[after, upto] = query
+        return query
+
+    def _columns(self, size: int | None) -> list[ColumnElement[Any]]:
+        # Untyped: SQLite gives back text where somebody stored text in a BLOB column.
+        whole: ColumnElement[Any] = type_coerce(self.cell, NullType())
+        start = whole if size is None else func.substr(self.cell, 1, size)
+        sections = [self._section(binding) for binding in self._bindings]
+        return [*self.key, start, func.length(self.cell), *sections]
+
+    def _section(self, binding: Binding) -> ColumnElement[Any]:
+        parts = tuple((b.kind, self.bare.c[b.column.name]) for b in binding.bound_columns)
+        all_primary = all(bound.column.primary_key for bound in binding.bound_columns)
+        nothing = literal(b"", LargeBinary())
+        return type_coerce(PackedCell(nothing, parts, all_primary=all_primary), LargeBinary())
+
+    def same_key(self) -> list[ColumnElement[bool]]:
+        """The conditions that name a row by ``key_parameters``."""
+        return [
+            each == bindparam(name, type_=each.type)
+            for each, name in zip(self.key, self.key_names, strict=True)
+        ]
+
+
+def stored_bytes(value: Any) -> bytes:
+    """What a driver returned for a binary value, or for text in its place, as bytes."""
+    return value.encode(errors="surrogateescape") if isinstance(value, str) else bytes(value)
+
+
+def _kept_columns(engine: Engine, cell: Column[Any], schema: str | None) -> list[str]:
+    """The columns that the database changes at each UPDATE; setting them keeps them."""
+    names = {each.name for each in cell.table.columns if each.server_onupdate is not None}
+    if engine.dialect.name in ("mysql", "mariadb"):
+        with engine.connect() as connection:
+            names |= set(connection.scalars(_ON_UPDATE, _place(cell, schema)))
+    return sorted(names - {cell.name})
+
+
+_ON_UPDATE = text(
+    "SELECT column_name FROM information_schema.columns WHERE table_name = :name"
+    " AND table_schema = coalesce(:schema, database()) AND lower(extra) LIKE '%on update%'"
+)
+"""``ON UPDATE CURRENT_TIMESTAMP`` of the table itself, whatever the model says."""
+
+
+def _place(cell: Column[Any], schema: str | None) -> Mapping[str, Any]:
+    return {"name": cell.table.name, "schema": schema}

@@ -1,0 +1,78 @@
+"""``verify``: every value opens where it stands, and decodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, Row
+
+from sqlalchemy_kmsenv.by_hand import Finding
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.errors import EnvelopeError, InvalidValueError
+from sqlalchemy_kmsenv.keyring import Keyring
+from sqlalchemy_kmsenv.rewrap.opening import Opened, PayloadOpener, UnopenedError
+from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows, stored_bytes
+from sqlalchemy_kmsenv.rewrap.work import Outcome, key_of
+from sqlalchemy_kmsenv.rewrap.writing import Writer
+
+
+class UndecodableError(InvalidValueError):
+    """A value opens, but is not one that its column holds."""
+
+
+class Verifying:
+    """Opens values and drops them."""
+
+    writer: Writer | None = None
+    whole_values = True
+
+    def __init__(self, engine: Engine, table: RawTable, binding: Binding, keyring: Keyring) -> None:
+        self.table = table
+        self._engine = engine
+        self._binding = binding
+        self._opener = PayloadOpener(binding, keyring)
+
+    def examine(self, rows: Rows) -> Outcome:
+        """Open the values of rows that were just read."""
+        outcome = Outcome()
+        width = len(self.table.key)
+        for found in rows:
+            row = whole_row(self._engine, self.table, found)
+            if row is None or row[width] is None:
+                outcome.null += 1
+                continue
+            try:
+                opened = self._opener.open(bytes(row[width + 2]), stored_bytes(row[width]))
+                self._decode(opened)
+            except UnopenedError as unopened:
+                outcome.fail(key_of(row, width), unopened.error, unopened.finding)
+                continue
+            outcome.opened += 1
+        return outcome
+
+    def _decode(self, opened: Opened) -> None:
+        try:
+            decode = self._binding.values.decoder(opened.header.value_type, self._engine.dialect)
+            decode(opened.payload)
+        except EnvelopeError as error:
+            raise UnopenedError(error, Finding.NO_ENVELOPE) from None
+        except Exception:  # noqa: BLE001, S110  what it holds may be the value
+            pass
+        else:
+            return
+        column = self._binding.column
+        undecodable = UndecodableError(
+            f"{column.table.name}.{column.name}: the value opened, but does not decode to what the"
+            " column holds. Did the column's type, or the members of its Enum, change?"
+        )
+        raise UnopenedError(undecodable, Finding.OTHER_TYPE)
+
+
+def whole_row(engine: Engine, table: RawTable, row: Row[Any]) -> Row[Any] | None:
+    """The row with its whole value: itself, or read again if the value is a large one."""
+    width = len(table.key)
+    size = row[width + 1]
+    if size is None or size <= table.prefix_bytes:
+        return row
+    with engine.connect() as connection:
+        return table.row(connection, key_of(row, width))

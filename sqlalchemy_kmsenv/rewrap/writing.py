@@ -1,0 +1,177 @@
+"""Headers and values written back, where nobody else has written the cell meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    LargeBinary,
+    bindparam,
+    func,
+    literal,
+    update,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from sqlalchemy_kmsenv.columns.transactions import counts_rows
+from sqlalchemy_kmsenv.rewrap.keyed import Key
+from sqlalchemy_kmsenv.rewrap.tables import RawTable, stored_bytes
+
+Write = dict[str, Any]
+"""What one row gets: the parameters of its key, ``OLD`` and ``NEW``."""
+
+Writer = Callable[[Connection, Sequence[Write]], int]
+"""Writes rows and returns how many of them it hit."""
+
+NEW, OLD = "kmsenv_new", "kmsenv_old"
+_KEYS = "kmsenv_keys"
+_WORTH_A_STATEMENT = 4
+"""Rows with one header for which one statement of their own is faster than a batch."""
+
+
+class Binary(LargeBinary):
+    """Bytes as they are: the DBAPI's ``Binary()`` around each costs time and gains nothing."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        """None."""
+
+
+class Joined(FunctionElement[bytes]):
+    """Two binary values, one behind the other."""
+
+    inherit_cache = True
+    name = "kmsenv_joined"
+    type = Binary()
+
+
+@compiles(Joined)
+def _compile_any(element: Joined, compiler: SQLCompiler, **kw: Any) -> str:
+    return " || ".join(compiler.process(each, **kw) for each in element.clauses)
+
+
+@compiles(Joined, "sqlite")
+def _compile_sqlite(element: Joined, compiler: SQLCompiler, **kw: Any) -> str:
+    # || makes text of bytes without changing them; the cast only changes the label back.
+    return f"CAST({_compile_any(element, compiler, **kw)} AS BLOB)"
+
+
+@compiles(Joined, "mysql", "mariadb")
+def _compile_mysql(element: Joined, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"CONCAT({compiler.process(element.clauses, **kw)})"
+
+
+class CellWriter:
+    """Writes cells of one column by the primary keys of their rows.
+
+    A cell is written where its first bytes still are ``OLD``.
+    """
+
+    def __init__(self, table: RawTable) -> None:
+        self._table = table
+        self._statements: dict[tuple[str, int], Any] = {}
+
+    def splice(self, connection: Connection, writes: Sequence[Write]) -> int:
+        """Put the header ``NEW`` in the place of the header ``OLD``; how many rows were hit.
+
+        What stands behind the header is left to the database: whoever has written a
+        value under the same header meanwhile keeps it.
+        """
+        hits = 0
+        for group in _by_new_header(writes):
+            if len(self._table.key) == 1 and len(group) >= _WORTH_A_STATEMENT:
+                hits += self._splice_at_once(connection, group)
+            else:
+                hits += self._one_by_one(connection, "splice", group)
+        return hits
+
+    def replace(self, connection: Connection, writes: Sequence[Write]) -> int:
+        """Put the value ``NEW`` in the place of one that begins with ``OLD``.
+
+        ``OLD`` ends with the nonce, which is new at each writing.
+        """
+        return sum(self._one_by_one(connection, "replace", group) for group in _by_old_size(writes))
+
+    def _splice_at_once(self, connection: Connection, group: Sequence[Write]) -> int:
+        # One header for all: so is what is to be done, and the database does it in one go.
+        (name,) = self._table.key_names
+        given = {
+            _KEYS: [write[name] for write in group],
+            OLD: group[0][OLD],
+            NEW: group[0][NEW],
+        }
+        result = connection.execute(self._statement("at once", len(group[0][OLD])), given)
+        if counts_rows(connection.dialect, 1) and result.rowcount >= 0:
+            return result.rowcount
+        return self._seen(connection, group)
+
+    def _one_by_one(self, connection: Connection, way: str, group: Sequence[Write]) -> int:
+        result = connection.execute(self._statement(way, len(group[0][OLD])), list(group))
+        if counts_rows(connection.dialect, len(group)) and result.rowcount >= 0:
+            return result.rowcount
+        return self._seen(connection, group)
+
+    def _seen(self, connection: Connection, group: Sequence[Write]) -> int:
+        """How many rows were hit, for drivers that do not count what they update."""
+        rows = (self._table.row(connection, self.key_of(write)) for write in group)
+        width = len(self._table.key)
+        return sum(
+            row is not None and stored_bytes(row[width] or b"").startswith(write[NEW])
+            for row, write in zip(rows, group, strict=True)
+        )
+
+    def key_of(self, write: Write) -> Key:
+        """The key of the row that a write is for."""
+        return tuple(write[name] for name in self._table.key_names)
+
+    def _statement(self, way: str, old_size: int) -> Any:
+        statement = self._statements.get((way, old_size))
+        if statement is None:
+            statement = self._statements[way, old_size] = self._made(way, old_size)
+        return statement
+
+    def _made(self, way: str, old_size: int) -> Any:
+        cell = self._table.cell
+        new: ColumnElement[Any] = bindparam(NEW, type_=Binary())
+        start = func.substr(cell, 1, literal(old_size, Integer()), type_=Binary())
+        where = [*self._rows(way), start == bindparam(OLD, type_=Binary())]
+        if way != "replace":
+            rest = func.substr(cell, literal(old_size + 1, Integer()), type_=Binary())
+            new = Joined(new, rest)
+            if self._table.dialect_name in ("mysql", "mariadb"):
+                # CONCAT makes NULL of what is longer than max_allowed_packet.
+                where.append(new.is_not(None))
+        bare = self._table.bare
+        kept: dict[Any, Any] = {bare.c[name]: bare.c[name] for name in self._table.kept}
+        return update(bare).where(*where).values({**kept, cell: new})
+
+    def _rows(self, way: str) -> list[ColumnElement[bool]]:
+        if way != "at once":
+            return self._table.same_key()
+        (key,) = self._table.key
+        return [key.in_(bindparam(_KEYS, type_=key.type, expanding=True))]
+
+
+def _by_new_header(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+    """Writes with the same header together; those whose header few have, by its length."""
+    groups: dict[tuple[bytes, bytes], list[Write]] = {}
+    for write in writes:
+        groups.setdefault((write[OLD], write[NEW]), []).append(write)
+    few = [w for group in groups.values() if len(group) < _WORTH_A_STATEMENT for w in group]
+    yield from (group for group in groups.values() if len(group) >= _WORTH_A_STATEMENT)
+    yield from _by_old_size(few)
+
+
+def _by_old_size(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+    groups: dict[int, list[Write]] = {}
+    for write in writes:
+        groups.setdefault(len(write[OLD]), []).append(write)
+    yield from groups.values()

@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from tests.conftest import on
 from tests.rewrap.conftest import Notes
@@ -14,7 +15,7 @@ def test_the_three_lines_run(notes: Notes, tmp_path, monkeypatch, capsys):
     notes.key.rotate()
     monkeypatch.chdir(tmp_path)
     base = SimpleNamespace(metadata=notes.metadata)
-    namespace = {"engine": notes.engine, "Base": base}
+    namespace: dict[str, Any] = {"engine": notes.engine, "Base": base}
 
     exec(compile(python_blocks(PAGE)[0], PAGE, "exec"), namespace)  # noqa: S102  own text
 

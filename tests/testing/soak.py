@@ -29,6 +29,7 @@ from sqlalchemy import (
     String,
     Table,
     create_engine,
+    event,
     insert,
     select,
     update,
@@ -93,6 +94,8 @@ class Soak:
             Column("position", Encrypted(JSON, scope=["device_id"])),
         )
         attach_keyrings(self.metadata, default=self.keyring())
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _share)
 
     def keyring(self) -> Keyring:
         """A new one, without any data key."""
@@ -185,6 +188,12 @@ class Soak:
         wrong = [i for i, value in expected.items() if i not in found or found[i] != value]
         with self.tally.lock:
             self.tally.lost += [f"row {i} does not read back" for i in wrong]
+
+
+def _share(connection: Any, _: object) -> None:
+    # Threads that write at once wait for each other; nothing has to survive a power cut.
+    connection.execute("PRAGMA busy_timeout = 60000")
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 def _position(chance: random.Random) -> dict[str, float]:

@@ -15,7 +15,8 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest bench lint vectors contract-localstack soak lock clean check-python
+.PHONY: help demo test test-lowest bench lint vectors contract-localstack soak lock clean \
+   check-python has-python313
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -73,6 +74,9 @@ $(VENV)/.installed $(LOWEST)/.installed $(BENCH)/.installed: pyproject.toml | ch
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) -e '.[$(extras)]' -c $(filter constraints%,$^)
 	@touch $@
+
+has-python313:
+	@test -n "$(PYTHON313)"
 
 # In an environment of its own: it pins what this project does not. Later releases of the last
 # two packages do not go with it.

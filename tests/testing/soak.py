@@ -182,7 +182,9 @@ class Soak:
     def _stored(self, *where: Any) -> dict[int, Any]:
         query = select(self.table.c.id, self.table.c.position).where(*where)
         with self.engine.connect() as connection:
-            return {row.id: row.position for row in connection.execute(query)}
+            # All at once: where opening fails in the middle of an iteration, the cursor stays
+            # open with the exception, and on SQLite keeps the connection from writing.
+            return {row.id: row.position for row in connection.execute(query).all()}
 
     def _compare(self, expected: dict[int, Any], found: dict[int, Any]) -> None:
         wrong = [i for i, value in expected.items() if i not in found or found[i] != value]

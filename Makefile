@@ -19,8 +19,8 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
    check-python has-python313
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	@echo '  ARGS="..." is passed on by demo, test, test-lowest and bench; PYTHON=python3.x picks the interpreter.'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
+	@echo '  ARGS="..." is passed on by demo, test, test-lowest, bench, soak and contract-localstack; PYTHON=python3.x picks the interpreter.'
 
 demo: $(VENV)/.installed ## run the example from start to end
 	@$(VENV)/bin/python -m examples.locations demo $(ARGS)

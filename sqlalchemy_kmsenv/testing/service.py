@@ -26,7 +26,7 @@ _AUTHORIZATION = re.compile(
     r"aws4_request,\s*SignedHeaders=[^,\s]+,\s*Signature=[0-9a-f]{64}"
 )
 _CONTEXTS = ("EncryptionContext", "SourceEncryptionContext")
-_KEYS = ("KeyId", "SourceKeyId", "DestinationKeyId", "TargetKeyId")
+_KEYS = ("SourceKeyId", "KeyId", "DestinationKeyId", "TargetKeyId")
 
 
 @dataclass(frozen=True, slots=True)

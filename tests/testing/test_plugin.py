@@ -7,8 +7,9 @@ pytest_plugins = ["pytester"]
 
 @pytest.fixture(autouse=True)
 def apart(pytester, monkeypatch):
-    """Neither the settings of this project nor somebody's AWS profile."""
+    """Neither the settings of this project nor somebody's AWS profile and proxy."""
     monkeypatch.setenv("AWS_PROFILE", "not-there")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     pytester.makeini("[pytest]\nfilterwarnings =\n    error\n")
 
 

@@ -73,7 +73,8 @@ def _after_update(_: Mapper[Any], connection: Connection, __: Any) -> None:
 
 
 def _forget(connection: Connection, *_: Any) -> None:
-    if not connection.closed:
+    # A connection that was lost has nothing left, and its info cannot be asked for.
+    if not connection.closed and not connection.invalidated:
         connection.info.pop(_INFO_KEY, None)
 
 

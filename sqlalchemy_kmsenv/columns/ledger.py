@@ -95,7 +95,8 @@ def listen() -> None:
 
 
 def _rollback_savepoint(connection: Connection, name: str, _: Any) -> None:
-    ledger = None if connection.closed else open_ledger(connection)
+    gone = connection.closed or connection.invalidated
+    ledger = None if gone else open_ledger(connection)
     if ledger is not None:
         ledger.failed()
         ledger.rolled_back_to(name)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from sqlalchemy_kmsenv import defaults
@@ -22,7 +22,7 @@ from sqlalchemy_kmsenv.rewrap.plans import JobSource
 from sqlalchemy_kmsenv.rewrap.reports import Counts, Failure
 from sqlalchemy_kmsenv.rewrap.tables import Rows, stored_bytes
 from sqlalchemy_kmsenv.rewrap.work import Outcome, UnreachedRowError, key_of
-from sqlalchemy_kmsenv.rewrap.writing import OLD, Write
+from sqlalchemy_kmsenv.rewrap.writing import NEW, OLD, Write
 
 _T = TypeVar("_T")
 _ROUNDS = 3
@@ -167,7 +167,7 @@ class _Worker:
         rewritten = 0
         for _ in range(_ROUNDS):
             found = self._read(after, last, None)
-            rows = [row for row in found if key_of(row, self._width) in due]
+            rows = [row for row in found if self._is_open(row, due)]
             again = self._work.examine(rows)
             outcome.failures += again.failures
             outcome.failed += again.failed
@@ -183,6 +183,15 @@ class _Worker:
             if key in due and _unchanged(row[self._width], due[key]):
                 outcome.fail(key, UnreachedRowError(_UNREACHED))
         return rewritten
+
+    def _is_open(self, row: Row[Any], due: Mapping[Key, Write]) -> bool:
+        """Whether a row that was to be written holds something else now."""
+        write = due.get(key_of(row, self._width))
+        if write is None or row[self._width] is None:
+            return write is not None
+        raw, new = stored_bytes(row[self._width]), bytes(write[NEW])
+        size = min(len(raw), len(new))
+        return raw[:size] != new[:size]
 
     def _moved(
         self, partition: Partition, rows: Rows, outcome: Outcome, rewritten: int

@@ -17,16 +17,22 @@ from sqlalchemy_kmsenv import defaults
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.rewrap.checkpoints import CheckpointStore, Kept, TableCheckpoint, store_of
-from sqlalchemy_kmsenv.rewrap.columns_in_hand import ColumnState, Teller
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
 from sqlalchemy_kmsenv.rewrap.options import Checkpoint, Settings
 from sqlalchemy_kmsenv.rewrap.partitions import Partition, cut
 from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
 from sqlalchemy_kmsenv.rewrap.preflight import Answers, ask_beforehand
+from sqlalchemy_kmsenv.rewrap.progress import ColumnState, Teller
 from sqlalchemy_kmsenv.rewrap.refusals import CheckpointError
 from sqlalchemy_kmsenv.rewrap.reports import Report
 from sqlalchemy_kmsenv.rewrap.slices import Pace, SliceResult, run_slice
-from sqlalchemy_kmsenv.rewrap.targets import binding_named, column_names, target_of
+from sqlalchemy_kmsenv.rewrap.targets import (
+    NO_TARGET,
+    Target,
+    binding_named,
+    column_names,
+    target_of,
+)
 from sqlalchemy_kmsenv.rewrap.work import VERIFY
 
 _STOPPED = "it was asked to stop"
@@ -62,7 +68,7 @@ class Run:
                     run=run,
                     kind=kind,
                     column=name,
-                    target=target_of(keyring_of(binding_named(metadata, name))),
+                    target=NO_TARGET if kind == VERIFY else _target(metadata, name),
                     batch_size=settings.batch_size,
                     dry_run=dry_run,
                     former=former,
@@ -240,6 +246,10 @@ class _Here(Executor):
         future: Future[Any] = Future()
         future.set_result(fn(*args, **kwargs))
         return future
+
+
+def _target(metadata: MetaData, column: str) -> Target:
+    return target_of(keyring_of(binding_named(metadata, column)))
 
 
 def _in_table(checkpoint: Checkpoint | None) -> TableCheckpoint | None:

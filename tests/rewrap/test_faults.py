@@ -17,7 +17,7 @@ from sqlalchemy_kmsenv import (
 )
 from sqlalchemy_kmsenv.rewrap import PreflightError, reencrypt, rewrap, survey, verify
 from tests.conftest import on
-from tests.kms.aws_stub import error, running_stub, session
+from tests.kms.aws_stub import Answer, error, running_stub, session
 from tests.rewrap.conftest import Interfering, Notes, text_of
 
 
@@ -313,18 +313,22 @@ def test_a_job_that_waits_can_be_stopped(notes: Notes):
         ("AccessDeniedException", 400, "refused 27 rows"),
         ("DisabledException", 400, "refused 27 rows"),
         ("InternalFailure", 500, "not available"),
+        ("ReadTimeoutError", None, "not available"),
     ],
 )
 def test_real_answers_of_aws_stop_the_job(notes: Notes, code, status, words):
     """Through boto3 and HTTP, as in production; the material of the key is not told."""
     with running_stub() as stub:
         arn = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
-        aws = AwsKms(arn, session=session(), endpoint_url=stub.url, max_attempts=1)
+        aws = AwsKms(
+            arn, session=session(), endpoint_url=stub.url, max_attempts=1, read_timeout_seconds=0.2
+        )
         stub.answer.body = {"KeyMetadata": {"KeyId": arn, "Arn": arn, "KeyState": "Enabled"}}
 
         class Answering(Interfering):
             def rewrap(self, *args, **more):
-                stub.answer = error(code, status)
+                late = Answer(delay_seconds=0.5)
+                stub.answer = late if status is None else error(code, status)
                 return aws.rewrap(*args, **more)
 
         kms = Answering(notes.key, None)

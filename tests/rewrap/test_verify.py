@@ -17,6 +17,8 @@ def test_every_value_is_opened_and_none_is_printed(notes: Notes):
         report = verify(notes.engine, notes.metadata, batch_size=7, workers=2)
 
     assert report.ok
+    # A role that may only Decrypt can verify.
+    assert set(notes.kms.inquiries) == {"would_unwrap"}
     assert (report.counts.opened, report.counts.null, report.counts.rewritten) == (57, 3, 0)
     assert "text 1" not in json.dumps(report.to_json())
 

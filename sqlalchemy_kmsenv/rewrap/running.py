@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections import deque
@@ -230,13 +231,16 @@ class Run:
         }
         former = None if first.former is None else asdict(first.former)
         data_keys = None if first.data_keys is None else sorted(k.hex() for k in first.data_keys)
-        return {
+        identity = {
             "kind": self._kind,
             "columns": sorted(targets),
             "targets": {} if self._kind == VERIFY else targets,
             "former": former,
             "data_keys": data_keys,
         }
+        # As it comes back from a checkpoint, where tuples have become lists.
+        returned: dict[str, Any] = json.loads(json.dumps(identity))
+        return returned
 
 
 class _Here(Executor):

@@ -83,6 +83,7 @@ class _Worker:
         self._pace = pace
         self._meter = meter
         self._counted = 0
+        self._refusal: Failure | None = None
 
     def go_on(self, partition: Partition) -> SliceResult:
         """Page after page, until its time is up or the job has to stop."""
@@ -172,6 +173,7 @@ class _Worker:
             outcome.failures += again.failures
             outcome.failed += again.failed
             outcome.refused += again.refused
+            outcome.refusal = again.refusal or outcome.refusal
             outcome.not_envelopes += again.not_envelopes
             if not again.writes:
                 return rewritten
@@ -201,6 +203,7 @@ class _Worker:
         made = partition.moved(key_of(rows[-1], self._width), counts, outcome.failures)
         if outcome.tally:
             made = replace(made, tally=Counter(partition.tally or {}) + outcome.tally)
+        self._refusal = outcome.refusal or self._refusal
         if outcome.refused and not (rewritten or outcome.opened):
             return replace(
                 made,
@@ -238,11 +241,9 @@ class _Worker:
         return SliceResult(replace(partition, counts=partition.counts + calls), why)
 
     def _gave_up(self, partition: Partition) -> str:
-        last: Failure = partition.failures[-1]
-        return (
-            f"the key service refused {partition.refused} rows in a row, the last with"
-            f" {last.error}: {last.message}"
-        )
+        last = self._refusal
+        why = "" if last is None else f", the last with {last.error}: {last.message}"
+        return f"the key service refused {partition.refused} rows in a row{why}"
 
 
 def _unchanged(raw: Any, write: Write) -> bool:

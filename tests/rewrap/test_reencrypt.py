@@ -13,7 +13,7 @@ from sqlalchemy_kmsenv import (
 )
 from sqlalchemy_kmsenv.envelope import parse_header
 from sqlalchemy_kmsenv.kms import CountingKms
-from sqlalchemy_kmsenv.rewrap import FormerBinding, reencrypt, verify
+from sqlalchemy_kmsenv.rewrap import CheckpointError, FormerBinding, reencrypt, verify
 from tests.rewrap.conftest import Interfering, Notes, text_of
 
 
@@ -92,6 +92,46 @@ def test_values_move_to_a_changed_binding(notes: Notes, now, former):
     assert (second.counts.rewritten, second.counts.current) == (0, 27)
     assert read(notes, metadata) == {n: text_of(n) for n in range(30)}
     assert verify(notes.engine, metadata).ok
+
+
+def test_a_killed_move_to_another_binding_goes_on(notes: Notes, tmp_path):
+    """The checkpoint knows the former binding, however its columns were given."""
+    metadata = renamed(notes, identity=["tenant", "id"])
+    former = FormerBinding(identity=["id"])
+    options: dict[str, Any] = {
+        "former": former,
+        "batch_size": 4,
+        "checkpoint": tmp_path / "c.json",
+    }
+    pages: list[Any] = []
+    first = reencrypt(
+        notes.engine,
+        metadata,
+        on_progress=pages.append,
+        should_stop=lambda: len(pages) == 2,
+        **options,
+    )
+
+    second = reencrypt(notes.engine, metadata, **options)
+
+    assert first.counts.rows == 8
+    assert second.ok
+    assert (second.counts.rows, second.counts.rewritten) == (30, 27)
+    options["former"] = FormerBinding(identity=["id"], scope="row")
+    with pytest.raises(CheckpointError, match="former"):
+        reencrypt(notes.engine, metadata, on_progress=pages.append, **stopped(notes, options))
+
+
+def stopped(notes: Notes, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, after a job with another former binding has left its checkpoint."""
+    metadata = renamed(notes, identity=["tenant", "id"])
+    reencrypt(
+        notes.engine,
+        metadata,
+        should_stop=lambda: True,
+        **{**options, "former": FormerBinding(identity=["id"])},
+    )
+    return options
 
 
 def read(notes: Notes, metadata: MetaData) -> dict[int, str]:

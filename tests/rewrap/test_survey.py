@@ -1,4 +1,7 @@
 import json
+from typing import Any
+
+import pytest
 
 from sqlalchemy_kmsenv import Keyring, LocalKms, attach_keyrings
 from sqlalchemy_kmsenv.rewrap import survey
@@ -72,3 +75,11 @@ def test_where_the_material_is_not_told_the_key_alone_decides(notes: Notes):
     assert found.ok
     assert found.columns[0].target.material_hint is None
     assert found.columns[0].target.state == "unknown"
+
+
+def test_an_option_that_a_survey_does_not_have_is_refused(notes: Notes, tmp_path):
+    """Ignored, it would look as if it had been heeded."""
+    options: dict[str, Any] = {"checkpoint": tmp_path / "c.json"}
+
+    with pytest.raises(TypeError, match="checkpoint"):
+        survey(notes.engine, notes.metadata, **options)

@@ -44,7 +44,7 @@ def test_the_fixtures_are_there_without_any_configuration(pytester):
                 client = boto3.client("kms")
                 client.describe_key(KeyId=kms_key.arn)
                 client.close()
-                keyring._kms.generate_data_key({})
+                keyring.services[0].generate_data_key({})
         """
     )
 

@@ -6,17 +6,21 @@ VENV := .venv
 LOWEST := .venv-lowest
 BENCH := .venv-bench
 LOCK := .venv-lock
+LOCALSTACK := .venv-localstack
+# LocalStack's last free release runs on Python 3.13 alone.
+PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13 /usr/bin/python3.13 /usr/local/bin/python3.13))
 
 # Twice -q: pip then prints errors only.
 PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest bench lint vectors lock clean check-python
+.PHONY: help demo test test-lowest bench lint vectors contract-localstack soak lock clean \
+   check-python has-python313
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
-	@echo '  ARGS="..." is passed on by demo, test, test-lowest and bench; PYTHON=python3.x picks the interpreter.'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
+	@echo '  ARGS="..." is passed on by demo, test, test-lowest, bench, soak and contract-localstack; PYTHON=python3.x picks the interpreter.'
 
 demo: $(VENV)/.installed ## run the example from start to end
 	@$(VENV)/bin/python -m examples.locations demo $(ARGS)
@@ -38,6 +42,13 @@ lint: $(VENV)/.installed ## check style, formatting and types
 vectors: $(VENV)/.installed ## check that the format vectors are what the code writes
 	@$(VENV)/bin/python -m tests.vectors.generate --check
 
+contract-localstack: $(VENV)/.installed $(LOCALSTACK)/.installed ## hold LocalStack to docs/kms-contract.md (Python 3.13)
+	@$(VENV)/bin/python -m tests.contract.localstack $(LOCALSTACK)/bin/python \
+	   $(VENV)/bin/python -m pytest tests/contract $(ARGS)
+
+soak: $(VENV)/.installed ## write and read under faults for ten minutes
+	@$(VENV)/bin/python -m tests.testing.soak $(or $(ARGS),--seconds 600)
+
 lock: check-python ## renew constraints.txt with today's newest versions
 	@rm -rf $(LOCK)
 	@$(PYTHON) -m venv $(LOCK)
@@ -50,7 +61,7 @@ lock: check-python ## renew constraints.txt with today's newest versions
 	@rm -rf $(LOCK)
 
 clean: ## remove the environments and caches
-	@rm -rf $(VENV) $(LOWEST) $(BENCH) $(LOCK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LOWEST) $(BENCH) $(LOCK) $(LOCALSTACK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed $(BENCH)/.installed: constraints.txt
 $(LOWEST)/.installed: constraints-lowest.txt
@@ -62,6 +73,18 @@ $(VENV)/.installed $(LOWEST)/.installed $(BENCH)/.installed: pyproject.toml | ch
 	@echo "Installing into $(@D) ..."
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) -e '.[$(extras)]' -c $(filter constraints%,$^)
+	@touch $@
+
+has-python313:
+	@test -n "$(PYTHON313)"
+
+# In an environment of its own: it pins what this project does not. Later releases of the last
+# two packages do not go with it.
+$(LOCALSTACK)/.installed:
+	@test -n "$(PYTHON313)" || { echo "Python 3.13 is needed: make $@ PYTHON313=/path/to/python3.13" >&2; exit 1; }
+	@echo "Installing into $(@D) ..."
+	@$(PYTHON313) -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) 'localstack-core[runtime]==2026.3.0' 'cbor2<6' 'pyopenssl<26'
 	@touch $@
 
 check-python:

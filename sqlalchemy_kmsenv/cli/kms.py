@@ -27,7 +27,13 @@ def kms() -> None:
 
 @kms.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=0, show_default=True, help="Port; 0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
 @click.option("--directory", type=click.Path(path_type=Path), help="Keep keys there.")
 @click.option("--region", default=REGION, show_default=True, help="Region of --alias.")
 @click.option("--account", default=ACCOUNT, show_default=True, help="Account of all keys.")

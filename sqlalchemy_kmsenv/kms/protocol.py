@@ -43,6 +43,8 @@ class UnwrappedDataKey(bytearray):
     def __repr__(self) -> str:
         return f"<UnwrappedDataKey of {len(self)} bytes>"
 
+    __str__ = __repr__
+
 
 @dataclass(frozen=True, slots=True)
 class ReWrappedDataKey:

@@ -74,6 +74,9 @@ def survey(
             key, or no keyring is attached.
         KeyServiceError: the key service does not describe its keys.
     """
+    foreign = options.keys() - PassOptions.__annotations__.keys()
+    if foreign:
+        raise TypeError(f"survey() takes no {', '.join(sorted(foreign))}")
     run = Run(engine, metadata, SURVEY, columns, Settings(**options))
     run.run(None)
     return surveyed(metadata, run)

@@ -23,7 +23,7 @@ from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop, former_binding
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
 from sqlalchemy_kmsenv.rewrap.refusals import MissingPermission, PreflightError
 from sqlalchemy_kmsenv.rewrap.rewrapping import pairs_of_row
-from sqlalchemy_kmsenv.rewrap.tables import RawTable
+from sqlalchemy_kmsenv.rewrap.tables import RawTable, stored_bytes
 from sqlalchemy_kmsenv.rewrap.targets import binding_named
 from sqlalchemy_kmsenv.rewrap.work import REENCRYPT, REWRAP
 
@@ -130,7 +130,9 @@ def _sample(
             start = headers.start(row)
             header = parse_header(start)
             # Most rows of a page share their data key and context with the one before.
-            ends = (b.pairs_key(bytes(row[width + 2 + i])) for i, b in enumerate((binding, was)))
+            ends = (
+                b.pairs_key(stored_bytes(row[width + 2 + i])) for i, b in enumerate((binding, was))
+            )
             place = (start[: header.size], *ends)
             if place in seen:
                 continue

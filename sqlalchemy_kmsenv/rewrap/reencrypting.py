@@ -79,15 +79,15 @@ class ReEncrypting:
         width = len(self.table.key)
         stored = stored_bytes(row[width])
         if self._former is None:
-            opened = self._now.open(bytes(row[width + 2]), stored)
+            opened = self._now.open(stored_bytes(row[width + 2]), stored)
             leaked = self._data_keys
             left = leaked is not None and opened.header.reference.commitment not in leaked
             return None if left else opened
         try:
-            return self._former.open(bytes(row[width + 3]), stored)
+            return self._former.open(stored_bytes(row[width + 3]), stored)
         except UnopenedError as unopened:
             try:
-                self._now.open(bytes(row[width + 2]), stored)
+                self._now.open(stored_bytes(row[width + 2]), stored)
             except UnopenedError:
                 # The former binding is what the caller said that these values have.
                 raise unopened from None
@@ -104,7 +104,7 @@ class ReEncrypting:
         if self._dry_run:
             outcome.writes += [{} for _ in members]
             return
-        sections = [bytes(row[width + 2]) for row, _ in members]
+        sections = [stored_bytes(row[width + 2]) for row, _ in members]
         payloads = [opened.payload for _, opened in members]
         prefix = prefix_of(self._binding, value_type)
         try:

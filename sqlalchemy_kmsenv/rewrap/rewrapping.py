@@ -15,7 +15,7 @@ from sqlalchemy_kmsenv.errors import KmsEnvError, WrongCellError
 from sqlalchemy_kmsenv.keyring import ContextPairs, Keyring
 from sqlalchemy_kmsenv.keyring.flights import FlightStore
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
-from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows
+from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows, stored_bytes
 from sqlalchemy_kmsenv.rewrap.targets import Target
 from sqlalchemy_kmsenv.rewrap.work import Outcome, key_of
 from sqlalchemy_kmsenv.rewrap.writing import NEW, OLD, CellWriter, Write, Writer
@@ -117,7 +117,7 @@ class ReWrapping:
         if self._binding.shares_data_keys:
             return lambda _: b""
         pairs_key = self._binding.pairs_key
-        return lambda row: pairs_key(row[width + 2])
+        return lambda row: pairs_key(stored_bytes(row[width + 2]))
 
     def _verdict(self, row: Row[Any], start: bytes) -> _Verdict:
         header = parse_header(start)
@@ -144,7 +144,7 @@ def pairs_of_row(binding: Binding, row: Row[Any], width: int, place: int = 0) ->
     Raises:
         WrongCellError: what the row is in is not of the kind that the model says.
     """
-    section = b"" if binding.shares_data_keys else bytes(row[width + 2 + place])
+    section = b"" if binding.shares_data_keys else stored_bytes(row[width + 2 + place])
     try:
         return binding.pairs(section)
     except (ValueError, IndexError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Engine, MetaData
@@ -22,38 +23,21 @@ from sqlalchemy_kmsenv.rewrap.options import Checkpoint, Settings
 from sqlalchemy_kmsenv.rewrap.partitions import Partition, cut
 from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
 from sqlalchemy_kmsenv.rewrap.preflight import Answers, ask_beforehand
+from sqlalchemy_kmsenv.rewrap.progress import ColumnState, Teller
 from sqlalchemy_kmsenv.rewrap.refusals import CheckpointError
-from sqlalchemy_kmsenv.rewrap.reports import ColumnReport, Counts, Progress, Report, capped
+from sqlalchemy_kmsenv.rewrap.reports import Report
 from sqlalchemy_kmsenv.rewrap.slices import Pace, SliceResult, run_slice
-from sqlalchemy_kmsenv.rewrap.targets import binding_named, column_names, target_of
+from sqlalchemy_kmsenv.rewrap.targets import (
+    NO_TARGET,
+    Target,
+    binding_named,
+    column_names,
+    target_of,
+)
 from sqlalchemy_kmsenv.rewrap.work import VERIFY
 
 _STOPPED = "it was asked to stop"
 _WAIT_SECONDS = 0.2
-
-
-@dataclass(slots=True)
-class ColumnState:
-    """How far the job is in one column."""
-
-    job: ColumnJob
-    partitions: dict[int, Partition] = field(default_factory=dict)
-
-    @property
-    def counts(self) -> Counts:
-        """The sums over the partitions."""
-        return sum((each.counts for each in self.partitions.values()), Counts())
-
-    @property
-    def finished(self) -> bool:
-        """Whether every row has been looked at."""
-        partitions = self.partitions.values()
-        return bool(partitions) and all(each.finished for each in partitions)
-
-    def report(self) -> ColumnReport:
-        """The column as the report shows it."""
-        failures = capped(f for each in self.partitions.values() for f in each.failures)
-        return ColumnReport(self.job.column, self.counts, failures, self.finished)
 
 
 class Run:
@@ -85,7 +69,7 @@ class Run:
                     run=run,
                     kind=kind,
                     column=name,
-                    target=target_of(keyring_of(binding_named(metadata, name))),
+                    target=NO_TARGET if kind == VERIFY else _target(metadata, name),
                     batch_size=settings.batch_size,
                     dry_run=dry_run,
                     former=former,
@@ -151,7 +135,7 @@ class Run:
     def _run_column(
         self, column: ColumnState, executor: Executor, width: int, store: CheckpointStore | None
     ) -> None:
-        progress = _ProgressOfColumn(self._workshop, self._settings, column)
+        progress = Teller(self._workshop, self._settings, column)
         waiting = deque(each for each in column.partitions.values() if not each.finished)
         flying: dict[Future[SliceResult], int] = {}
         try:
@@ -247,13 +231,16 @@ class Run:
         }
         former = None if first.former is None else asdict(first.former)
         data_keys = None if first.data_keys is None else sorted(k.hex() for k in first.data_keys)
-        return {
+        identity = {
             "kind": self._kind,
             "columns": sorted(targets),
             "targets": {} if self._kind == VERIFY else targets,
             "former": former,
             "data_keys": data_keys,
         }
+        # As it comes back from a checkpoint, where tuples have become lists.
+        returned: dict[str, Any] = json.loads(json.dumps(identity))
+        return returned
 
 
 class _Here(Executor):
@@ -265,31 +252,8 @@ class _Here(Executor):
         return future
 
 
-class _ProgressOfColumn:
-    def __init__(self, workshop: Workshop, settings: Settings, column: ColumnState) -> None:
-        self._on_progress = settings.on_progress
-        self._column = column
-        self._began = time.monotonic()
-        self._rows_before = column.counts.rows
-        self._total: int | None = None
-        if settings.on_progress is not None and settings.count_rows:
-            with workshop.engine.connect() as connection:
-                self._total = workshop.desk(column.job).work.table.count(connection)
-
-    def tell(self) -> None:
-        if self._on_progress is None:
-            return
-        counts = self._column.counts
-        self._on_progress(
-            Progress(
-                kind=self._column.job.kind,
-                column=self._column.job.column,
-                counts=counts,
-                total=self._total,
-                seconds=time.monotonic() - self._began,
-                rows_this_run=counts.rows - self._rows_before,
-            )
-        )
+def _target(metadata: MetaData, column: str) -> Target:
+    return target_of(keyring_of(binding_named(metadata, column)))
 
 
 def _in_table(checkpoint: Checkpoint | None) -> TableCheckpoint | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from sqlalchemy_kmsenv import defaults
@@ -22,7 +22,7 @@ from sqlalchemy_kmsenv.rewrap.plans import JobSource
 from sqlalchemy_kmsenv.rewrap.reports import Counts, Failure
 from sqlalchemy_kmsenv.rewrap.tables import Rows, stored_bytes
 from sqlalchemy_kmsenv.rewrap.work import Outcome, UnreachedRowError, key_of
-from sqlalchemy_kmsenv.rewrap.writing import OLD, Write
+from sqlalchemy_kmsenv.rewrap.writing import NEW, OLD, Write
 
 _T = TypeVar("_T")
 _ROUNDS = 3
@@ -83,6 +83,7 @@ class _Worker:
         self._pace = pace
         self._meter = meter
         self._counted = 0
+        self._refusal: Failure | None = None
 
     def go_on(self, partition: Partition) -> SliceResult:
         """Page after page, until its time is up or the job has to stop."""
@@ -167,11 +168,12 @@ class _Worker:
         rewritten = 0
         for _ in range(_ROUNDS):
             found = self._read(after, last, None)
-            rows = [row for row in found if key_of(row, self._width) in due]
+            rows = [row for row in found if self._is_open(row, due)]
             again = self._work.examine(rows)
             outcome.failures += again.failures
             outcome.failed += again.failed
             outcome.refused += again.refused
+            outcome.refusal = again.refusal or outcome.refusal
             outcome.not_envelopes += again.not_envelopes
             if not again.writes:
                 return rewritten
@@ -184,6 +186,15 @@ class _Worker:
                 outcome.fail(key, UnreachedRowError(_UNREACHED))
         return rewritten
 
+    def _is_open(self, row: Row[Any], due: Mapping[Key, Write]) -> bool:
+        """Whether a row that was to be written holds something else now."""
+        write = due.get(key_of(row, self._width))
+        if write is None or row[self._width] is None:
+            return write is not None
+        raw, new = stored_bytes(row[self._width]), bytes(write[NEW])
+        size = min(len(raw), len(new))
+        return raw[:size] != new[:size]
+
     def _moved(
         self, partition: Partition, rows: Rows, outcome: Outcome, rewritten: int
     ) -> Partition:
@@ -192,6 +203,7 @@ class _Worker:
         made = partition.moved(key_of(rows[-1], self._width), counts, outcome.failures)
         if outcome.tally:
             made = replace(made, tally=Counter(partition.tally or {}) + outcome.tally)
+        self._refusal = outcome.refusal or self._refusal
         if outcome.refused and not (rewritten or outcome.opened):
             return replace(
                 made,
@@ -229,11 +241,9 @@ class _Worker:
         return SliceResult(replace(partition, counts=partition.counts + calls), why)
 
     def _gave_up(self, partition: Partition) -> str:
-        last: Failure = partition.failures[-1]
-        return (
-            f"the key service refused {partition.refused} rows in a row, the last with"
-            f" {last.error}: {last.message}"
-        )
+        last = self._refusal
+        why = "" if last is None else f", the last with {last.error}: {last.message}"
+        return f"the key service refused {partition.refused} rows in a row{why}"
 
 
 def _unchanged(raw: Any, write: Write) -> bool:

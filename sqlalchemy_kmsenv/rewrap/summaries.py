@@ -8,8 +8,9 @@ from sqlalchemy import MetaData
 
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.envelope import UNKNOWN_MATERIAL
+from sqlalchemy_kmsenv.rewrap.progress import ColumnState
 from sqlalchemy_kmsenv.rewrap.reports import ColumnSurvey, KeyCount, Survey
-from sqlalchemy_kmsenv.rewrap.running import ColumnState, Run
+from sqlalchemy_kmsenv.rewrap.running import Run
 from sqlalchemy_kmsenv.rewrap.targets import binding_named
 
 

@@ -161,7 +161,11 @@ class RawTable:
 
 
 def stored_bytes(value: Any) -> bytes:
-    """What a driver returned for a binary value, or for text in its place, as bytes."""
+    """What a driver returned for a binary value, or for text in its place, as bytes.
+
+    SQLite may hold text in a BLOB column; MariaDB makes a text of a section in which
+    nothing is binary.
+    """
     return value.encode(errors="surrogateescape") if isinstance(value, str) else bytes(value)
 
 

@@ -47,6 +47,10 @@ class Target:
         return TargetReport(self.key_arn, self.fingerprint.hex(), hint, self.state)
 
 
+NO_TARGET = Target("", b"", UNKNOWN_MATERIAL, "unknown")
+"""For jobs that bring nothing anywhere: whoever may only Decrypt need not be able to ask."""
+
+
 def target_of(keyring: Keyring) -> Target:
     """What the key service says now (DescribeKey).
 

@@ -42,7 +42,7 @@ class Verifying:
                 outcome.null += 1
                 continue
             try:
-                opened = self._opener.open(bytes(row[width + 2]), stored_bytes(row[width]))
+                opened = self._opener.open(stored_bytes(row[width + 2]), stored_bytes(row[width]))
                 self._decode(opened)
             except UnopenedError as unopened:
                 outcome.fail(key_of(row, width), unopened.error, unopened.finding)

@@ -28,6 +28,8 @@ class Outcome:
     failed: int = 0
     refused: int = 0
     """Of those failed, the ones that the key service refused."""
+    refusal: Failure | None = None
+    """The last of those."""
     failures: list[Failure] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     """For ``Work.writer``."""
@@ -39,9 +41,11 @@ class Outcome:
             self.not_envelopes += 1
         else:
             self.failed += 1
-            self.refused += isinstance(error, KeyServiceError)
-        name, message = type(error).__name__, str(error)
-        self.failures.append(Failure(key_text(key), name, message, finding))
+        failure = Failure(key_text(key), type(error).__name__, str(error), finding)
+        self.failures.append(failure)
+        if isinstance(error, KeyServiceError):
+            self.refused += 1
+            self.refusal = failure
 
     def counts(self, rows: int, *, rewritten: int, kms_calls: int) -> Counts:
         """The counts of so many rows; those that ended in no other way were changed meanwhile."""

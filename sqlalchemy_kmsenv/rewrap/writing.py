@@ -35,6 +35,9 @@ _KEYS = "kmsenv_keys"
 _WORTH_A_STATEMENT = 4
 """Rows with one header for which one statement of their own is faster than a batch."""
 
+_ROWS_A_STATEMENT = 500
+"""Far below every database's limit on parameters."""
+
 
 class Binary(LargeBinary):
     """Bytes as they are: the DBAPI's ``Binary()`` around each costs time and gains nothing."""
@@ -166,7 +169,10 @@ def _by_new_header(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
     for write in writes:
         groups.setdefault((write[OLD], write[NEW]), []).append(write)
     few = [w for group in groups.values() if len(group) < _WORTH_A_STATEMENT for w in group]
-    yield from (group for group in groups.values() if len(group) >= _WORTH_A_STATEMENT)
+    for group in groups.values():
+        if len(group) >= _WORTH_A_STATEMENT:
+            for start in range(0, len(group), _ROWS_A_STATEMENT):
+                yield group[start : start + _ROWS_A_STATEMENT]
     yield from _by_old_size(few)
 
 

@@ -9,6 +9,7 @@ import boto3
 import botocore.session
 
 from sqlalchemy_kmsenv.kms.aws import AwsKms
+from sqlalchemy_kmsenv.testing.service_model import loader
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
@@ -33,6 +34,7 @@ def session(
     It knows nothing of the profiles and files of whoever runs the tests.
     """
     alone = botocore.session.Session(session_vars=_ALONE)
+    alone.register_component("data_loader", loader())
     credentials: dict[str, Any] = {**(principal or server.root).credentials()}
     return boto3.session.Session(
         botocore_session=alone, region_name=region or server.region, **credentials

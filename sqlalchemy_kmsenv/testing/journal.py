@@ -22,7 +22,7 @@ class Event:
     """The name; None where nobody is known by that access key."""
     region: str
     key: str | None
-    """What the request called the key, ReEncrypt's source before its destination."""
+    """What the request called the key; of ReEncrypt the source, where it was named."""
     context: Mapping[str, str]
     request_id: str
     code: str | None

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def kms_server() -> Iterator[KmsServer]:
+def kms_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KmsServer]:
     """A KMS over HTTP on loopback, without keys; it is gone after the test."""
     from sqlalchemy_kmsenv.testing.server import KmsServer  # noqa: PLC0415
 
+    # A proxy of the company does not lead to this machine.
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, f"127.0.0.1,{os.environ.get(name, '')}".rstrip(","))
     with KmsServer() as server:
         yield server
 

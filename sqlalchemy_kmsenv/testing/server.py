@@ -227,8 +227,9 @@ class KmsServer:
         if name == ROOT:
             raise ConfigurationError("the root principal may do everything; choose another name")
         principal = make_principal(name, self._service.store.account, *policies)
-        self._service.principals[name] = principal
-        self._write()
+        with self._service.store.lock:
+            self._service.principals[name] = principal
+            self._write()
         return principal
 
     def environment(self, principal: Principal | None = None) -> Mapping[str, str]:

@@ -19,14 +19,14 @@ from sqlalchemy_kmsenv.testing.operations import OPERATIONS
 from sqlalchemy_kmsenv.testing.principals import ROOT, Principal, root_principal
 from sqlalchemy_kmsenv.testing.refusals import Refusal, unsupported
 from sqlalchemy_kmsenv.testing.store import Store
-from sqlalchemy_kmsenv.testing.weather import Outlook, Weather
+from sqlalchemy_kmsenv.testing.weather import Fault, Outlook, Weather
 
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<key>[^/,\s]+)/[0-9]{8}/(?P<region>[a-z0-9-]+)/kms/"
     r"aws4_request,\s*SignedHeaders=[^,\s]+,\s*Signature=[0-9a-f]{64}"
 )
 _CONTEXTS = ("EncryptionContext", "SourceEncryptionContext")
-_KEYS = ("KeyId", "SourceKeyId", "DestinationKeyId", "TargetKeyId")
+_KEYS = ("SourceKeyId", "KeyId", "DestinationKeyId", "TargetKeyId")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Service:
     def lose(self, request: Request, outlook: Outlook) -> None:
         """Note a request that ends without an answer."""
         operation = request.target.rpartition(".")[2]
-        event = Event(operation, None, "", None, {}, request.request_id, outlook.fault)
+        event = Event(operation, None, "", None, {}, request.request_id, str(outlook.fault))
         self.journal.add(event)
 
     def answer(self, request: Request, outlook: Outlook) -> dict[str, Any]:
@@ -85,7 +85,8 @@ class Service:
         operation = request.target.rpartition(".")[2]
         parameters: Mapping[str, Any] = {}
         principal, region = None, ""
-        code: str | None = None
+        # What is done and not told is no success to the client.
+        code = str(outlook.fault) if outlook.fault is Fault.LOST_ANSWER else None
         try:
             principal, region = self._caller(request.authorization)
             self._known(request.target, operation)

@@ -22,15 +22,22 @@ from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.testing.refusals import Refusal, invalid
 
 if TYPE_CHECKING:
+    from botocore.loaders import Loader
     from botocore.model import Shape, StructureShape
+
+
+@cache
+def loader() -> Loader:
+    """What reads the models, and reads each one once: they are most of what a client costs."""
+    # Not that of a session: it would follow the configuration of whoever runs the tests.
+    return create_loader()
 
 
 @cache
 def service_model() -> ServiceModel:
     """The model, read once."""
-    # Not by a session: that would read the configuration of whoever runs the tests.
     try:
-        return ServiceModel(create_loader().load_service_model("kms", "service-2"), "kms")
+        return ServiceModel(loader().load_service_model("kms", "service-2"), "kms")
     except DataNotFoundError as error:
         message = "botocore holds no model of KMS: reinstall it"
         raise ConfigurationError(message) from error

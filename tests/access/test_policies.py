@@ -22,6 +22,7 @@ from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.rewrap import rewrap
 from sqlalchemy_kmsenv.testing import clients
 from tests.access.conftest import keyring_of, make_models
+from tests.kms.test_aws import as_botocore_tells
 
 TABLE, COLUMN = "kmsenv:table", "kmsenv:column"
 PINGS, PEOPLE = "kmsenv_access_pings", "kmsenv_access_people"
@@ -72,7 +73,7 @@ def calls(client, root, key, context, blob=None):
         "DestinationEncryptionContext": context,
     }
     made = {"KeyId": key, "KeySpec": "AES_256", "EncryptionContext": context}
-    return {
+    several = {
         "GenerateDataKey": lambda: client.generate_data_key(**made),
         "GenerateDataKeyWithoutPlaintext": lambda: client.generate_data_key_without_plaintext(
             **made
@@ -89,6 +90,9 @@ def calls(client, root, key, context, blob=None):
             KeyId=key, GranteePrincipal="arn:aws:iam::111122223333:user/x", Operations=["Decrypt"]
         ),
     }
+    # The oldest supported botocore does not know all of them.
+    known = set(client.meta.service_model.operation_names)
+    return {name: call for name, call in several.items() if name in known}
 
 
 def allowed(several):
@@ -132,7 +136,8 @@ def test_role_may_do_its_work_in_every_context_of_the_models(server, models, pri
     root = clients.client(server)
 
     for context in LEGAL:
-        assert allowed(calls(client, root, models.key.arn, context)) == USES[role], context
+        tried = calls(client, root, models.key.arn, context)
+        assert allowed(tried) == USES[role] & tried.keys(), context
 
 
 @pytest.mark.parametrize("role", Role)
@@ -143,8 +148,8 @@ def test_role_may_do_nothing_in_any_other_context(server, models, principal, rol
     free_of_context = {"DescribeKey", "GetKeyRotationStatus", "ListKeyRotations"}
 
     for context in illegal():
-        done = allowed(calls(client, root, models.key.arn, context))
-        assert done == USES[role] & free_of_context, context
+        tried = calls(client, root, models.key.arn, context)
+        assert allowed(tried) == USES[role] & free_of_context & tried.keys(), context
 
 
 @pytest.mark.parametrize("role", Role)
@@ -264,7 +269,9 @@ def test_writer_reader_and_rewrap_do_their_work_through_the_library(
             session.rollback()
     models.key.rotate()
     report = rewrap(database, mover.Base.metadata)
-    assert {column.counts.rewritten for column in report.columns} == {1}
+    # A botocore that tells no key material leaves the key to decide: all are at the target.
+    told = as_botocore_tells("material") is not None
+    assert {column.counts.rewritten for column in report.columns} == {int(told)}
     with Session(database) as session:
         assert session.scalars(select(reader.Person)).one().name == "canary"
 

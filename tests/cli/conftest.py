@@ -108,16 +108,16 @@ def run_json(*arguments: object) -> tuple[int, Any]:
     return result.exit_code, json.loads(result.stdout)
 
 
-def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """``kmsenv`` in a process of its own."""
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+def start(*arguments: object, path: Path = ROOT) -> subprocess.Popen[str]:
+    """``kmsenv`` in a process of its own, where modules are looked for in ``path`` first."""
+    paths = os.pathsep.join([str(path), str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-m", "sqlalchemy_kmsenv.cli.main", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": paths, **environment},
+        env={**os.environ, "PYTHONPATH": paths},
     )
 
 

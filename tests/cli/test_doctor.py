@@ -3,23 +3,22 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 from sqlalchemy import text
 
-from sqlalchemy_kmsenv.cli.main import main
+from tests.cli.streams import run_apart
 from tests.conftest import on
 
 
 def run(*options):
     """The command, in this process."""
-    return CliRunner().invoke(main, ["doctor", *options])
+    return run_apart("doctor", *options)
 
 
 def test_all_yes_is_exit_code_0(world):
     """A deployment stops at anything else."""
     result = run(*world.about)
 
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stdout + result.stderr
     lines = [line.split("\t") for line in result.stdout.splitlines()]
     assert {line[0] for line in lines} == {"yes"}
     assert {len(line) for line in lines} == {4}
@@ -58,7 +57,7 @@ def test_plaintext_is_counted_and_not_shown(world):
 
     assert result.exit_code == 1
     assert "12 are not, of the 12 that were looked at" in result.stdout
-    assert "canary" not in result.output
+    assert "canary" not in result.stdout + result.stderr
 
 
 @on("sqlite")

@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 
 from sqlalchemy_kmsenv.access import MANAGED_CHARACTERS, size_of
-from sqlalchemy_kmsenv.cli.main import main
 from sqlalchemy_kmsenv.testing import KmsServer, clients
+from tests.cli.streams import run_apart
 
 KEY = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 FORMER = KEY.replace("1234abcd", "abcd1234")
@@ -16,7 +15,7 @@ ABOUT = ("--metadata", "tests.cli.models:Base", "--keyring", f"aws-kms:///{KEY}"
 
 def run(*options, about=ABOUT):
     """The command, in this process."""
-    return CliRunner().invoke(main, ["policy", *about, *options])
+    return run_apart("policy", *about, *options)
 
 
 def test_printed_policy_is_evaluated_as_it_is_printed():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, String, create_engine, event, select
+from sqlalchemy import Integer, String, create_engine, event, insert, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -154,3 +155,25 @@ def test_an_attribute_that_a_query_fills_in_is_opened(session):
     session.commit()
     query = select(Folder).options(with_expression(Folder.shown, Folder.title))
     assert session.scalars(query).one().shown == "seen twice"
+
+
+@on("postgresql", "mariadb")
+def test_a_connection_that_is_lost_in_a_transaction_is_reported_as_that(engine, models):
+    """The error of the driver says what to do; one about a rollback would hide it."""
+    own = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()"}
+    cut = {"postgresql": "SELECT pg_terminate_backend({})", "mysql": "KILL {}"}
+    name = engine.dialect.name
+
+    def lose_it():
+        with engine.begin() as connection:
+            connection.execute(insert(models.table), [{"id": 1, "note": "a"}])
+            number = connection.exec_driver_sql(own[name]).scalar_one()
+            with engine.connect() as other:
+                other.exec_driver_sql(cut[name].format(number))
+            connection.execute(insert(models.table), [{"id": 2, "note": "b"}])
+
+    with pytest.raises(OperationalError):
+        lose_it()
+
+    with engine.connect() as connection:
+        assert connection.execute(select(models.table.c.note)).all() == []

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy_kmsenv import AuditError, Keyring, KeyUse
 from sqlalchemy_kmsenv.envelope import InlineReference, key_fingerprint, parse_header
 from sqlalchemy_kmsenv.errors import ConfigurationError, KeyStateError, WrongCellError
-from sqlalchemy_kmsenv.keyring import CachePolicy, CommitmentError
-from sqlalchemy_kmsenv.kms import AwsKms, CountingKms
+from sqlalchemy_kmsenv.keyring import CachePolicy, CommitmentError, statements
+from sqlalchemy_kmsenv.kms import AwsKms, CountingKms, UnwrappedDataKey
 from tests.kms.aws_stub import error, running_stub, session
 from tests.kms.test_aws import KEY_ARN, MATERIAL_ID, as_botocore_tells, generated
 
@@ -292,3 +292,21 @@ def test_twin_is_watched_like_the_first(audited, journal):
 
     assert journal.operations() == ["generate", "seal"]
     assert {use.keyring for use in journal} == {"places"}
+
+
+def test_what_a_statement_was_told_of_is_not_remembered_without_end():
+    """A result may have a data key a row."""
+    statements.next_statement()
+    for number in range(10_000):
+        statements.seen_by_statement().add(number)
+
+    assert len(statements.seen_by_statement()) <= 4096
+    statements.next_statement()
+    assert statements.seen_by_statement() == set()
+
+
+def test_unwrapped_data_key_does_not_show_itself():
+    """Debuggers and crash reports show variables."""
+    data_key = UnwrappedDataKey(CANARY)
+
+    assert "canary" not in f"{data_key} {data_key!r} {vars(data_key)}"

@@ -458,6 +458,7 @@ def test_what_is_known_and_not_built_is_unsupported(admin, kms_key):
     """An honest no, and never a 500."""
     assert code_of(admin.generate_random, NumberOfBytes=1) == "UnsupportedOperationException"
     assert code_of(admin.create_key, KeySpec="RSA_2048") == "UnsupportedOperationException"
+    assert code_of(admin.create_key, KeySpec="HMAC_256") == "ValidationException"
     assert code_of(admin.create_key, Policy="{}") == "UnsupportedOperationException"
     assert code_of(admin.put_key_policy, KeyId=kms_key.arn, Policy="{}") == (
         "UnsupportedOperationException"

@@ -7,8 +7,9 @@ pytest_plugins = ["pytester"]
 
 @pytest.fixture(autouse=True)
 def apart(pytester, monkeypatch):
-    """Neither the settings of this project nor somebody's AWS profile."""
+    """Neither the settings of this project nor somebody's AWS profile and proxy."""
     monkeypatch.setenv("AWS_PROFILE", "not-there")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     pytester.makeini("[pytest]\nfilterwarnings =\n    error\n")
 
 
@@ -43,7 +44,7 @@ def test_the_fixtures_are_there_without_any_configuration(pytester):
                 client = boto3.client("kms")
                 client.describe_key(KeyId=kms_key.arn)
                 client.close()
-                keyring._kms.generate_data_key({})
+                keyring.services[0].generate_data_key({})
         """
     )
 

@@ -57,6 +57,7 @@ def test_a_reset_connection_leaves_the_work_undone_or_done(admin, kms_server, ki
     with pytest.raises(ConnectionClosedError):
         admin.create_key()
 
+    assert kms_server.events[-1].code == kind
     assert len(admin.list_keys()["Keys"]) == made
 
 

@@ -33,8 +33,10 @@ def create(desk: Desk, call: Call) -> dict[str, Any]:
     _refuse_policies(call)
     spec = call.get("KeySpec") or call.get("CustomerMasterKeySpec") or SYMMETRIC
     usage = call.get("KeyUsage", ENCRYPTS)
-    if usage != (ENCRYPTS if spec == SYMMETRIC else MACS if spec in HMAC_BYTES else None):
-        raise unsupported(f"KeySpec {spec} with KeyUsage {usage} is not served here.")
+    if spec not in {SYMMETRIC, *HMAC_BYTES}:
+        raise unsupported(f"Keys of spec {spec} are not served here.")
+    if usage != (ENCRYPTS if spec == SYMMETRIC else MACS):
+        raise invalid(f"KeyUsage {usage} does not go with KeySpec {spec}.")
     if call.get("Origin", "AWS_KMS") != "AWS_KMS":
         raise unsupported("Origin must be AWS_KMS here.")
     multi_region = bool(call.get("MultiRegion"))

@@ -1,0 +1,187 @@
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, String, Table, insert
+from sqlalchemy.types import UserDefinedType
+
+from sqlalchemy_kmsenv import ConfigurationError, Encrypted, Keyring, LocalKms, attach_keyrings
+from sqlalchemy_kmsenv.rewrap import CheckpointError, TableCheckpoint, rewrap, survey, verify
+from tests.rewrap.conftest import Notes
+
+TABLE = TableCheckpoint(job="test")
+
+
+@pytest.fixture(params=["file", "table"])
+def checkpoint(request, tmp_path, checkpoint_table):
+    """Both places in turn."""
+    return tmp_path / "checkpoint.json" if request.param == "file" else TABLE
+
+
+def stop_after(pages: int) -> dict[str, Any]:
+    """A ``should_stop`` that lets so many pages through."""
+    left = [pages]
+
+    def should_stop():
+        return left[0] <= 0
+
+    def on_progress(_):
+        left[0] -= 1
+
+    return {"should_stop": should_stop, "on_progress": on_progress}
+
+
+def test_a_job_that_was_stopped_goes_on_where_it_was(notes: Notes, checkpoint):
+    """A restart from the first row would never end on a table of a billion."""
+    notes.key.rotate()
+    first = rewrap(
+        notes.engine, notes.metadata, batch_size=4, checkpoint=checkpoint, **stop_after(3)
+    )
+    seen: list[Any] = []
+
+    second = rewrap(
+        notes.engine,
+        notes.metadata,
+        batch_size=4,
+        checkpoint=checkpoint,
+        on_progress=lambda p: seen.append(p.counts.rows),
+    )
+
+    assert not first.complete
+    assert first.stopped == "it was asked to stop"
+    assert first.counts.rows == 12
+    assert seen[0] == 16
+    assert second.ok
+    assert second.counts.rows == 60
+    assert second.counts.rewritten == 57
+    assert survey(notes.engine, notes.metadata).ok
+
+
+def test_a_job_with_partitions_goes_on_in_each(notes: Notes, checkpoint):
+    """Workers do not end at the same row."""
+    notes.key.rotate()
+    options: dict[str, Any] = {"batch_size": 4, "partitions": 3, "checkpoint": checkpoint}
+    rewrap(notes.engine, notes.metadata, **options, **stop_after(2))
+
+    report = rewrap(notes.engine, notes.metadata, workers=2, **options)
+
+    assert report.ok
+    assert (report.counts.rows, report.counts.rewritten) == (60, 57)
+
+
+def test_a_complete_job_leaves_no_checkpoint_and_the_next_looks_again(notes: Notes, checkpoint):
+    """What failed, or was written under the old key since, must not hide behind it."""
+    notes.key.rotate()
+    raw = notes.stored()[3]
+    notes.overwrite(3, b"plaintext")
+    report = rewrap(notes.engine, notes.metadata, batch_size=4, checkpoint=checkpoint)
+    assert report.complete
+    assert report.counts.not_envelopes == 1
+    notes.overwrite(3, raw)
+
+    again = rewrap(notes.engine, notes.metadata, batch_size=4, checkpoint=checkpoint)
+
+    assert again.ok
+    assert again.counts.rewritten == 1
+
+
+def test_the_checkpoint_of_another_job_is_refused_with_words(notes: Notes, checkpoint, tmp_path):
+    """Going on behind the place where another job was would leave rows out."""
+    notes.key.rotate()
+    rewrap(notes.engine, notes.metadata, batch_size=4, checkpoint=checkpoint, **stop_after(1))
+
+    with pytest.raises(CheckpointError, match="kind"):
+        verify(notes.engine, notes.metadata, checkpoint=checkpoint)
+    with pytest.raises(CheckpointError, match="columns"):
+        rewrap(
+            notes.engine,
+            notes.metadata,
+            columns=[notes.table.c.text],
+            checkpoint=checkpoint,
+        )
+    notes.key.rotate()
+    with pytest.raises(CheckpointError, match="targets"):
+        rewrap(notes.engine, notes.metadata, checkpoint=checkpoint)
+    new = LocalKms.create(tmp_path / "new.json", rewraps_from=[notes.key])
+    attach_keyrings(notes.metadata, default=Keyring(new, unwrap_only=[notes.key]))
+    with pytest.raises(CheckpointError, match="targets"):
+        rewrap(notes.engine, notes.metadata, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "job": {}, "columns": {"a": [1]}}']
+)
+def test_a_damaged_file_is_refused(notes: Notes, tmp_path, content):
+    """A guess could leave rows out."""
+    path = tmp_path / "checkpoint.json"
+    path.write_text(content)
+
+    with pytest.raises(CheckpointError, match="checkpoint"):
+        rewrap(notes.engine, notes.metadata, checkpoint=path)
+
+
+def test_a_file_holds_no_value_and_no_stored_bytes(notes: Notes, tmp_path):
+    """It lies about on the disk of whoever ran the job."""
+    path = tmp_path / "checkpoint.json"
+    notes.overwrite(0, b"plaintext from before")
+    notes.key.rotate()
+
+    rewrap(notes.engine, notes.metadata, batch_size=4, checkpoint=path, **stop_after(1))
+
+    content = path.read_text()
+    assert json.loads(content)["columns"]["kmsenv_rewrap_notes.text"][0]["counts"]["rows"] == 4
+    assert "plaintext from before" not in content
+    assert notes.stored()[1].hex() not in content
+
+
+def test_a_file_that_cannot_be_written_is_an_error(notes: Notes, tmp_path):
+    """A job without its checkpoint is not what was asked for."""
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        rewrap(notes.engine, notes.metadata, checkpoint=tmp_path / "absent" / "checkpoint.json")
+
+
+def test_two_jobs_may_share_the_table(notes: Notes, checkpoint_table):
+    """One for each name."""
+    notes.key.rotate()
+    stopped: dict[str, Any] = {"batch_size": 4, "checkpoint": TABLE}
+    rewrap(notes.engine, notes.metadata, **stopped, **stop_after(1))
+
+    other = TableCheckpoint(job="other")
+    assert verify(notes.engine, notes.metadata, checkpoint=other).ok
+    assert rewrap(notes.engine, notes.metadata, **stopped).counts.rewritten == 57
+
+
+class Strange(UserDefinedType[object]):
+    """A type of a key whose Python values have no form in a checkpoint."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_):
+        return "VARCHAR(20)"
+
+    def result_processor(self, dialect, coltype):
+        return complex
+
+    def bind_processor(self, dialect):
+        return str
+
+
+def test_a_key_that_cannot_be_kept_is_refused_where_a_checkpoint_is_asked(
+    engine, metadata, keyring, tmp_path
+):
+    """Without a checkpoint the table can still be served."""
+    table = Table(
+        "kmsenv_rewrap_strange",
+        metadata,
+        Column("k", Strange, primary_key=True),
+        Column("text", Encrypted(String, bind="column")),
+    )
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"k": complex(n, 1), "text": "a"} for n in range(5)])
+
+    with pytest.raises(ConfigurationError, match="complex"):
+        rewrap(engine, metadata, checkpoint=tmp_path / "checkpoint.json")
+    assert rewrap(engine, metadata, batch_size=2).counts.rows == 5

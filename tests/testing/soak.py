@@ -185,8 +185,8 @@ class Soak:
     def _stored(self, *where: Any) -> dict[int, Any]:
         query = select(self.table.c.id, self.table.c.position).where(*where)
         with self.engine.connect() as connection:
-            # All at once: where opening fails in the middle of an iteration, the cursor stays
-            # open with the exception, and on SQLite keeps the connection from writing.
+            # All at once: seen on SQLite, an iteration that ends with an error which other threads
+            # share can leave its cursor open for a while, and its connection unable to write.
             return {row.id: row.position for row in connection.execute(query).all()}
 
     def _compare(self, expected: dict[int, Any], found: dict[int, Any]) -> None:

@@ -44,6 +44,8 @@ def kms_environment(kms_server: KmsServer, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, os.devnull)
+    # One that was made before keeps the credentials that it found then.
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
     for name, value in kms_server.environment().items():
         monkeypatch.setenv(name, value)
 

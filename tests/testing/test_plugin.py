@@ -1,5 +1,6 @@
 """The plug-in, in test runs of their own as a user has them."""
 
+import boto3
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -13,7 +14,7 @@ def apart(pytester, monkeypatch):
     pytester.makeini("[pytest]\nfilterwarnings =\n    error\n")
 
 
-def test_the_fixtures_are_there_without_any_configuration(pytester):
+def test_the_fixtures_are_there_without_any_configuration(pytester, monkeypatch):
     """A server, a key, a keyring and a count, through real boto3."""
     pytester.makepyfile(
         """
@@ -48,7 +49,11 @@ def test_the_fixtures_are_there_without_any_configuration(pytester):
         """
     )
 
-    pytester.runpytest_inprocess("-p", "no:randomly").assert_outcomes(passed=2)
+    monkeypatch.delenv("AWS_PROFILE")
+    # Somebody has used boto3 before, with credentials that the server does not know.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.session.Session("somebody", "else"))
+
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)
 
 
 def test_each_test_has_a_server_of_its_own(pytester):

@@ -17,6 +17,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, MetaData, inspect, select
 from sqlalchemy.exc import InvalidRequestError
 
+from sqlalchemy_kmsenv.cli.progress import Lines
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.plan import encrypted_columns
@@ -105,9 +106,13 @@ def _rewrap_column(operations: Operations, operation: RewrapColumnOp) -> None:
         _log.info("%s has no value: nothing to re-wrap", name)
         return
     keyring_of(binding)
+    lines = Lines(_log.info)
+    options = JobOptions(on_progress=lines)
+    options.update(operation.options)
     with _own_connections(operations, binding) as engine:
         metadata = binding.column.table.metadata
-        report = rewrap(engine, metadata, columns=[binding.column], **operation.options)
+        report = rewrap(engine, metadata, columns=[binding.column], **options)
+    lines.last()
     counts = report.counts
     _log.info("%s: %d rows, %d re-wrapped", name, counts.rows, counts.rewritten)
     if not report.ok:

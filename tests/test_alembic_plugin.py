@@ -245,6 +245,19 @@ def test_options_of_the_job_are_passed_on(notes, engine, metadata):
 
 
 @on("sqlite")
+def test_progress_is_logged(notes, engine, metadata, caplog):
+    """A migration of an hour that says nothing is killed by whoever waits for it."""
+    caplog.set_level("INFO", logger="sqlalchemy_kmsenv.alembic_plugin")
+    with engine.connect() as connection:
+        op = operations_on(connection, target_metadata=metadata)
+        with op.migration_context.begin_transaction(_per_migration=True):
+            op.rewrap_column("op_notes", "secret")
+
+    said = [record.getMessage().split(",")[0] for record in caplog.records]
+    assert said == ["op_notes.secret: 1 of 1 rows", "op_notes.secret: 1 rows"]
+
+
+@on("sqlite")
 def test_wrong_names_are_refused_in_words(notes, engine, metadata):
     """A migration outlives the models that it was written for."""
     with engine.connect() as connection:

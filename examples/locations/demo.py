@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.rule import Rule
 from rich.table import Column, Table
@@ -27,12 +29,21 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from examples.locations import schema
+from examples.locations.aftermath import Aftermath
 from examples.locations.models import APP, Base, Device, Ping
 from examples.locations.tracks import Point, Track, store_track
 from sqlalchemy_kmsenv import Keyring, LocalKms, WrongCellError, attach_keyrings
 from sqlalchemy_kmsenv.kms import CountingKms
 
 _SHOWN_BYTES = 48
+_ASKED = "asked"
+_KINDS = {
+    "generate_data_key": "generate",
+    "unwrap": "unwrap",
+    "rewrap": "re-wrap",
+    _ASKED: "ask",
+}
+"""Kinds of KMS calls. Asking is DescribeKey, and what a job asks for with DryRun beforehand."""
 _READ_AT_ONCE = 1000
 # The table as a program without the library knows it: its UPDATE is plain SQL.
 _PLAIN = table("locations_pings", column("id", Uuid()), column("position", LargeBinary()))
@@ -45,7 +56,7 @@ class Demo:
     console: Console
     engine: Engine
     kms: CountingKms
-    costs: list[tuple[str, int, int]] = field(default_factory=list)
+    costs: list[tuple[str, Counter[str]]] = field(default_factory=list)
     stored: dict[str, list[UUID]] = field(default_factory=dict)
 
     def run(self, tracks: Sequence[Track]) -> None:
@@ -62,6 +73,15 @@ class Demo:
             self._move_a_value()
         with self._step("Rotate the key"):
             self._rotate(keyring)
+        aftermath = Aftermath(self.console, self.engine)
+        with self._step("Survey"):
+            aftermath.survey()
+        with self._step("Re-wrap"):
+            aftermath.rewrap()
+        with self._step("Survey again"):
+            aftermath.survey()
+        with self._step("Verify"):
+            aftermath.verify()
         self._show_costs()
 
     def _create_schema(self) -> None:
@@ -132,26 +152,26 @@ class Demo:
 
     def _show_costs(self) -> None:
         self.console.print(Rule("KMS calls"))
-        grid = Table("step", _right("generate"), _right("unwrap"), show_footer=True)
-        generated = sum(cost[1] for cost in self.costs)
-        unwrapped = sum(cost[2] for cost in self.costs)
-        for name, generate, unwrap in self.costs:
-            grid.add_row(name, str(generate), str(unwrap))
-        for shown, footer in zip(
-            grid.columns, ("all", str(generated), str(unwrapped)), strict=True
-        ):
-            shown.footer = footer
+        grid = Table("step", *map(_right, _KINDS.values()), box=SIMPLE_HEAD, padding=0)
+        for name, spent in self.costs:
+            grid.add_row(name, *(str(spent[kind]) for kind in _KINDS))
+        grid.add_section()
+        every = sum((spent for _, spent in self.costs), Counter[str]())
+        grid.add_row("all", *(str(every[kind]) for kind in _KINDS))
         self.console.print(grid)
         pings = sum(map(len, self.stored.values()))
-        self._say(f"{self.kms.total} KMS calls for {pings:,} encrypted positions.")
+        total = sum(every.values())
+        self._say(f"{total} KMS calls for {pings:,} encrypted positions.")
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
         self.console.print(Rule(name))
-        before = self.kms.calls
+        before = self._calls()
         yield
-        spent = self.kms.calls - before
-        self.costs.append((name, spent["generate_data_key"], spent["unwrap"]))
+        self.costs.append((name, self._calls() - before))
+
+    def _calls(self) -> Counter[str]:
+        return self.kms.calls + Counter({_ASKED: self.kms.inquiries.total()})
 
     def _say(self, words: str, *, style: str = "") -> None:
         self.console.print(Text(words, style=style, overflow="fold"))

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib import import_module
 from typing import Any
 
@@ -30,10 +31,12 @@ def load_metadata(path: str) -> MetaData:
         raise Refusal(
             f"--metadata {path!r} is not like package.module:Base, a module and an attribute of it"
         )
-    found = _attribute(_imported(module_name), module_name, attribute)
-    metadata = _metadata_of(found)
-    if metadata is None and callable(found):
-        metadata = _metadata_of(_called(found, path))
+    # What an application prints when it is imported must not get into a document.
+    with redirect_stdout(sys.stderr):
+        found = _attribute(_imported(module_name), module_name, attribute)
+        metadata = _metadata_of(found)
+        if metadata is None and callable(found):
+            metadata = _metadata_of(_called(found, path))
     if metadata is None:
         raise Refusal(
             f"{path} is {_described(found)}; name a MetaData, a declarative base, or a function"

@@ -1,10 +1,11 @@
-"""How far a job is: a bar on a terminal, lines otherwise; always on standard error."""
+"""How far a job is: a bar on a terminal, lines otherwise; on standard error."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import click
 from rich.console import Console
@@ -19,8 +20,10 @@ _LINE_EVERY_SECONDS = 5.0
 
 
 @contextmanager
-def shown_progress(console: Console | None = None) -> Iterator[OnProgress]:
-    """What to call with each ``Progress``."""
+def shown_progress(
+    console: Console | None = None, write: Callable[[str], None] | None = None
+) -> Iterator[OnProgress]:
+    """What to call with each ``Progress``: a bar on ``console``, or lines that ``write`` gets."""
     console = console or Console(stderr=True, highlight=False)
     if console.is_terminal and not console.is_dumb_terminal:
         text = TextColumn("{task.description}", markup=False)
@@ -28,7 +31,7 @@ def shown_progress(console: Console | None = None) -> Iterator[OnProgress]:
         with Bars(text, BarColumn(), state, console=console) as bars:
             yield _Bars(bars)
     else:
-        lines = Lines(lambda line: click.echo(line, err=True))
+        lines = Lines(write or partial(click.echo, err=True))
         yield lines
         lines.last()
 

@@ -53,19 +53,22 @@ class Models:
             Refusal: there is none, or not that which is asked for.
         """
         known = {
-            f"{table.fullname}.{binding.column.name}": binding
+            f"{table.key}.{key}": binding
             for table in metadata.tables.values()
-            for binding in encrypted_columns(table).values()
+            for key, binding in encrypted_columns(table).items()
         }
         if not known:
             raise Refusal(_no_column(self.path, metadata))
-        unknown = [name for name in self.columns if name not in known]
+        # Reports call a column by its key; its name in the database will do, too.
+        keys = {f"{b.column.table.key}.{b.column.name}": name for name, b in known.items()}
+        chosen = [keys.get(name, name) for name in self.columns] or list(known)
+        unknown = [name for name in chosen if name not in known]
         if unknown:
             raise Refusal(
                 f"{unknown[0]!r} is not an encrypted column of {self.path}; those are:"
                 f" {', '.join(known)}"
             )
-        return {name: known[name] for name in self.columns or known}
+        return {name: known[name] for name in chosen}
 
 
 def models_options(command: Callable[..., Any]) -> Callable[..., Any]:

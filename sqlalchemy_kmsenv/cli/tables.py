@@ -74,14 +74,18 @@ def report_words(report: Report) -> str:
     """The last line of a report."""
     counts = report.counts
     bad = _bad(counts)
-    words = f"{bad:,} of {counts.rows:,} rows failed." if bad else _success(report)
-    return f"Stopped before the last row: {report.stopped}." if report.stopped else words
+    words = []
+    if report.stopped is not None:
+        words.append(f"Stopped before the last row: {report.stopped}.")
+    if report.dry_run:
+        done = _WORDS[report.kind]["rewritten"]
+        words.append(f"A dry run: {counts.rewritten:,} rows would be {done}; nothing was written.")
+    if bad:
+        words.append(f"{bad:,} of {counts.rows:,} rows failed.")
+    return " ".join(words) or _success(report)
 
 
 def _success(report: Report) -> str:
-    if report.dry_run:
-        done = _WORDS[report.kind]["rewritten"]
-        return f"A dry run: {report.counts.rewritten:,} rows would be {done}; nothing was written."
     if report.kind == "verify":
         return "Every value opens."
     if report.kind == "rewrap":

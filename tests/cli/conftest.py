@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,13 @@ def in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
     """The result of ``kmsenv`` with these arguments, in this process."""
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+    return _runner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+
+
+def _runner() -> CliRunner:
+    # Since click 8.2 the two streams are always told apart.
+    told_apart = "mix_stderr" not in signature(CliRunner).parameters
+    return CliRunner() if told_apart else CliRunner(mix_stderr=False)  # type: ignore[call-arg]
 
 
 def run_json(*arguments: object) -> tuple[int, Any]:

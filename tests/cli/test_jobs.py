@@ -246,6 +246,20 @@ def seal_as_formerly(world, values, former):
 
 
 @on("sqlite")
+def test_reencrypt_brings_values_from_a_former_keyring(world, tmp_path):
+    """A column that gets a keyring of its own, and another KMS key with it."""
+    LocalKms.create(tmp_path / "own.json")
+    keys = ("--keyring", f"local://{tmp_path / 'own.json'}", "--keyring", f"old={world.uri}")
+    values = world.read()
+
+    code, report = run_json("reencrypt", *world.about[:4], *keys, "--former-keyring", "old")
+
+    assert (code, counts(report)["cli_pings.position"]["rewritten"]) == (0, 12)
+    attach_keyrings(Base.metadata, Keyring(keys[1]))
+    assert world.read() == values
+
+
+@on("sqlite")
 def test_refused_reencrypt_says_what_a_commitment_is(world):
     """It is given by hand, from the output of inspect."""
     result = run("reencrypt", *world.about, "--data-key", "abcd")

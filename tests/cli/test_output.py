@@ -64,6 +64,19 @@ def test_json_is_the_only_thing_on_standard_output(world):
 
 
 @on("sqlite")
+def test_what_the_application_prints_stays_out_of_the_document(world, tmp_path):
+    """Modules greet, warn and debug when they are imported."""
+    (tmp_path / "talking.py").write_text("print('hello')\nfrom tests.cli.models import Base\n")
+    about = ("--url", world.url, "--metadata", "talking:Base", "--keyring", world.uri)
+
+    process = start("survey", *about, "--json", path=tmp_path)
+    out, err = process.communicate(timeout=60)
+
+    assert json.loads(out)["ok"] is False
+    assert "hello" in err
+
+
+@on("sqlite")
 def test_output_off_a_terminal_is_plain(world):
     """Logs and mails show no escape sequences."""
     result = run("survey", *world.about)

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import create_engine, insert
 
 from sqlalchemy_kmsenv import Keyring, LocalKms, attach_keyrings
+from sqlalchemy_kmsenv.cli.keyrings import NamedUri
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings
 from tests.cli.conftest import run, run_json, start, words
 from tests.cli.models import KEYS_VARIABLE, Base, Other, Ping
@@ -99,6 +100,20 @@ def test_wrong_option_is_refused_in_words(options, expected, keys):
     said = refusal("rewrap", "--url", "sqlite://", "--metadata", f"{MODELS}:Base", *given)
 
     assert expected in said
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "uri"),
+    [
+        ("local:///srv/keys.json", None, "local:///srv/keys.json"),
+        ("old=local:///srv/a=b.json", "old", "local:///srv/a=b.json"),
+        ("aws-kms:///alias/x?region=eu-west-1", None, "aws-kms:///alias/x?region=eu-west-1"),
+        ("bills=aws-kms:///alias/x?region=r", "bills", "aws-kms:///alias/x?region=r"),
+    ],
+)
+def test_name_before_a_uri_is_told_from_the_options_behind_it(text, name, uri):
+    """Both have an equals sign."""
+    assert NamedUri.parse("--keyring", text) == NamedUri(name, uri)
 
 
 def test_to_must_say_which_keyring_where_columns_use_several(keys):

@@ -2,15 +2,19 @@
 
 import re
 
+import boto3
 import pytest
 from alembic import command
 from click.testing import CliRunner
+from moto.server import ThreadedMotoServer
 from sqlalchemy import create_engine, inspect, text
 
 from examples.locations import schema
 from examples.locations.__main__ import main
 from examples.locations.samples import SAMPLES, TRACKS, gpx
 from examples.locations.tracks import TrackError, read_track
+from sqlalchemy_kmsenv import LocalKms
+from tests.conftest import on
 
 TABLES = ("locations_pings", "locations_devices", "locations_alembic_version")
 POINT = '<trkpt lat="48.2" lon="16.3"><time>2026-03-02T06:30:00Z</time></trkpt>'
@@ -64,6 +68,48 @@ def test_demo_runs_twice_and_shows_the_refusal(locations, local_kms, tmp_path):
     assert "Created by the migrations" in words(first.output)
     assert "There already" in words(second.output)
     assert "4 devices and 3,031 pings" in words(second.output)
+    for result, number in ((first, 3_031), (second, 6_062)):
+        assert f"{number - 1:,} positions re-wrapped, 1 at the target already" in words(
+            result.output
+        )
+        assert f"{number:,} positions open." in words(result.output)
+
+
+def test_demo_shows_a_bar_for_each_key_version_and_counts_calls_by_step(locations, tmp_path):
+    """One KMS call for each of the four data keys re-wraps all 3,030 positions."""
+    LocalKms.create(tmp_path / "keys.json")
+
+    result = run("--database", locations, "--kms", f"local://{tmp_path / 'keys.json'}")
+
+    lines = result.output.splitlines()
+    states = [line.split()[-2] for line in lines if line.startswith("│") and "━" in line]
+    # What is asked beforehand is not counted here: it depends on which rows come first.
+    steps = [" ".join(line.split()[:-1]) for line in lines]
+    assert states == ["older", "newest"]
+    for step in ("Ingest 4 0 0", "Survey 0 0 0", "Re-wrap 0 0 4", "Verify 0 5 0"):
+        assert step in steps
+
+
+@on("sqlite")
+def test_demo_runs_on_a_key_in_aws(locations, monkeypatch):
+    """Rotation is left to AWS; all the rest is the same over HTTP."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    client = boto3.client("kms", region_name="eu-central-1", endpoint_url=endpoint)
+    key_id = client.create_key()["KeyMetadata"]["KeyId"]
+    client.close()
+
+    uri = f"aws-kms:///{key_id}?region=eu-central-1&endpoint_url={endpoint}"
+    result = run("--database", locations, "--kms", uri)
+    server.stop()
+
+    assert result.exit_code == 0, result.output
+    assert "Skipped: rotating a key in AWS is up to AWS" in words(result.output)
+    assert "3,030 at the target already: 0 KMS calls" in words(result.output)
+    assert "3,030 positions open." in words(result.output)
 
 
 def test_a_run_with_another_key_leaves_older_pings_alone(locations, tmp_path, monkeypatch):
@@ -74,6 +120,8 @@ def test_a_run_with_another_key_leaves_older_pings_alone(locations, tmp_path, mo
     results = [run("--database", locations, track) for _ in range(2)]
 
     assert [result.exit_code for result in results] == [0, 0], results[-1].output
+    assert "9 do not, and stay as they are" in words(results[1].output)
+    assert "9 positions open." in words(results[1].output)
 
 
 def test_migrations_and_models_agree(locations):

@@ -123,23 +123,24 @@ def _sample(
     with workshop.engine.connect() as connection:
         rows = table.page(connection, None, None, defaults.REWRAP_BATCH_ROWS)
     seen: set[tuple[bytes, ...]] = set()
+    size = 0
     for row in rows:
         if row[width] is None:
+            continue
+        ends = [
+            each.pairs_key(stored_bytes(row[width + 2 + place]))
+            for place, each in enumerate((binding, was))
+        ]
+        # Most rows of a page share their data key and context with one before.
+        if (stored_bytes(row[width][:size]), *ends) in seen:
             continue
         try:
             start = headers.start(row)
             header = parse_header(start)
-            # Most rows of a page share their data key and context with the one before.
-            ends = (
-                b.pairs_key(stored_bytes(row[width + 2 + i])) for i, b in enumerate((binding, was))
-            )
-            place = (start[: header.size], *ends)
-            if place in seen:
-                continue
-            seen.add(place)
-            reference = header.reference
+            size = header.size
+            seen.add((start[:size], *ends))
             pairs = pairs_of_row(binding, row, width)
-            yield pairs, pairs_of_row(was, row, width, 1), reference
+            yield pairs, pairs_of_row(was, row, width, 1), header.reference
         except (EnvelopeError, WrongCellError):
             continue
 

@@ -93,7 +93,9 @@ def write(engine: Engine, directory: Path, rows: int, seed: int) -> None:
     chance.shuffle(fresh)
     done = {"updated": 0, "inserted": 0, "rolled_back": 0}
     ahead = 2 * rows
-    while not (directory / "stop").exists():
+    parent = os.getppid()
+    # Another parent means that the script itself was killed.
+    while os.getppid() == parent and not (directory / "stop").exists():
         keys = chance.sample(range(0, 2 * rows, 2), 5)
         new = [ahead + 1, *(fresh[-2:])]
         try:

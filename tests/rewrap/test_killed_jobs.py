@@ -3,11 +3,13 @@ import os
 import subprocess
 import sys
 
+import pytest
 from sqlalchemy.engine import Engine
 
 from tests.conftest import on, server_url
 
 
+@pytest.mark.timeout(300)
 @on("postgresql", "mariadb")
 def test_a_job_that_is_killed_again_and_again_loses_nothing(
     engine: Engine, database: str, checkpoint_table
@@ -21,7 +23,7 @@ def test_a_job_that_is_killed_again_and_again_loses_nothing(
     environment = {**os.environ, "KMSENV_KILLED_JOBS_URL": server_url(database)}
 
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=100, check=False
+        command, env=environment, capture_output=True, text=True, timeout=280, check=False
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -87,8 +87,8 @@ class RewrapColumnOp(MigrateOperation):
             options: the fields of ``JobOptions``.
 
         Raises:
-            RewrapColumnError: a row failed, or the job cannot run here.
-            ConfigurationError, PreflightError, KeyServiceError: as for ``rewrap``.
+            RewrapColumnError: a row failed, the job cannot run here, or it raised an
+                error of this library, which is the cause then.
         """
         operations.invoke(cls(table, column, schema=schema, metadata=metadata, options=options))
 
@@ -105,6 +105,20 @@ def _rewrap_column(operations: Operations, operation: RewrapColumnOp) -> None:
     if _is_empty(operations.get_bind(), binding):
         _log.info("%s has no value: nothing to re-wrap", name)
         return
+    try:
+        report = _rewrapped(operations, operation, binding)
+    except RewrapColumnError:
+        raise
+    except KmsEnvError as error:
+        raise RewrapColumnError(f"{name} was not re-wrapped: {error}") from error
+    counts = report.counts
+    _log.info("%s: %d rows, %d re-wrapped", name, counts.rows, counts.rewritten)
+    if not report.ok:
+        raise RewrapColumnError(_refusal(name, report), report)
+
+
+def _rewrapped(operations: Operations, operation: RewrapColumnOp, binding: Binding) -> Report:
+    # Before the transaction of the migration is committed.
     keyring_of(binding)
     lines = Lines(_log.info)
     options = JobOptions(on_progress=lines)
@@ -113,10 +127,7 @@ def _rewrap_column(operations: Operations, operation: RewrapColumnOp) -> None:
         metadata = binding.column.table.metadata
         report = rewrap(engine, metadata, columns=[binding.column], **options)
     lines.last()
-    counts = report.counts
-    _log.info("%s: %d rows, %d re-wrapped", name, counts.rows, counts.rewritten)
-    if not report.ok:
-        raise RewrapColumnError(_refusal(name, report), report)
+    return report
 
 
 def _binding(operations: Operations, operation: RewrapColumnOp) -> Binding:

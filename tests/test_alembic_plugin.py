@@ -8,6 +8,7 @@ import pytest
 from alembic import command
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
+from alembic.util import CommandError
 from sqlalchemy import (
     Column,
     Integer,
@@ -124,9 +125,12 @@ def test_migration_without_a_keyring_fails_in_words_and_can_be_repeated(rotated,
     attached_keyrings(Base.metadata).clear()
     config = schema.config_for(rotated)
 
-    with pytest.raises(ConfigurationError, match="attach_keyrings"):
+    with pytest.raises(RewrapColumnError, match="attach_keyrings") as caught:
         command.upgrade(config, "head")
 
+    # Alembic's own command shows a CommandError as one line, without a traceback.
+    assert isinstance(caught.value, CommandError)
+    assert isinstance(caught.value.__cause__, ConfigurationError)
     assert revision(rotated) == "0001"
     attach_keyrings(Base.metadata, Keyring(kms, context=APP))
     command.upgrade(config, "head")

@@ -83,7 +83,8 @@ def _attribute(module: Any, module_name: str, attribute: str) -> Any:
     found = module
     for name in attribute.split("."):
         if not hasattr(found, name):
-            near = sorted(key for key, value in vars(module).items() if _metadata_of(value))
+            every = vars(module).items()
+            near = sorted(key for key, value in every if _metadata_of(value) is not None)
             hint = f"; these lead to a MetaData: {', '.join(near)}" if near else ""
             raise Refusal(f"module {module_name} has no attribute {attribute!r}{hint}")
         found = getattr(found, name)
@@ -91,7 +92,6 @@ def _attribute(module: Any, module_name: str, attribute: str) -> Any:
 
 
 def _metadata_of(found: Any) -> MetaData | None:
-    # The `is not None` matters: a MetaData is not to be asked for its truth.
     for candidate in (found, getattr(found, "metadata", None)):
         if isinstance(candidate, MetaData):
             return candidate
@@ -101,4 +101,4 @@ def _metadata_of(found: Any) -> MetaData | None:
 def _described(found: Any) -> str:
     if callable(found):
         return "callable, but what it returns is neither a MetaData nor has one"
-    return f"a {type(found).__name__}"
+    return f"an object of type {type(found).__name__}"

@@ -1,10 +1,14 @@
 """``kmsenv doctor``: what is printed, and the exit codes."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 from sqlalchemy import text
 
+from sqlalchemy_kmsenv.access import Answer, Check
+from sqlalchemy_kmsenv.cli.doctor import _table
 from tests.cli.streams import run_apart
 from tests.conftest import on
 
@@ -80,3 +84,14 @@ def test_what_cannot_be_examined_is_exit_code_2(world, options, words):
 
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_table_on_a_terminal_shows_names_as_they_are():
+    """A name with brackets is no markup, and its row must not lose them."""
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+
+    console.print(_table([Check("pings[bold].x", "key enabled", Answer.NO, "[red]Disabled[/]")]))
+
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for text_ in ("no", "pings[bold].x", "key enabled", "[red]Disabled[/]"):
+        assert text_ in shown

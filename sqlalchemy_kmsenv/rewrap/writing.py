@@ -88,13 +88,12 @@ class CellWriter:
         What stands behind the header is left to the database: whoever has written a
         value under the same header meanwhile keeps it.
         """
-        hits = 0
-        for group in _by_new_header(writes):
-            if len(self._table.key) == 1 and len(group) >= _WORTH_A_STATEMENT:
-                hits += self._splice_at_once(connection, group)
-            else:
-                hits += self._one_by_one(connection, "splice", group)
-        return hits
+        if len(self._table.key) > 1:
+            return sum(self._one_by_one(connection, "splice", g) for g in _by_old_size(writes))
+        alike, others = _by_header(writes)
+        return sum(self._splice_at_once(connection, group) for group in alike) + sum(
+            self._one_by_one(connection, "splice", group) for group in _by_old_size(others)
+        )
 
     def replace(self, connection: Connection, writes: Sequence[Write]) -> int:
         """Put the value ``NEW`` in the place of one that begins with ``OLD``.
@@ -163,17 +162,20 @@ class CellWriter:
         return [key.in_(bindparam(_KEYS, type_=key.type, expanding=True))]
 
 
-def _by_new_header(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
-    """Writes with the same header together; those whose header few have, by its length."""
+def _by_header(writes: Sequence[Write]) -> tuple[list[Sequence[Write]], list[Write]]:
+    """Writes with one header together, as many as a statement takes; and those that are few."""
     groups: dict[tuple[bytes, bytes], list[Write]] = {}
     for write in writes:
         groups.setdefault((write[OLD], write[NEW]), []).append(write)
-    few = [w for group in groups.values() if len(group) < _WORTH_A_STATEMENT for w in group]
+    alike: list[Sequence[Write]] = []
+    others: list[Write] = []
     for group in groups.values():
-        if len(group) >= _WORTH_A_STATEMENT:
-            for start in range(0, len(group), _ROWS_A_STATEMENT):
-                yield group[start : start + _ROWS_A_STATEMENT]
-    yield from _by_old_size(few)
+        if len(group) < _WORTH_A_STATEMENT:
+            others += group
+            continue
+        starts = range(0, len(group), _ROWS_A_STATEMENT)
+        alike += [group[start : start + _ROWS_A_STATEMENT] for start in starts]
+    return alike, others
 
 
 def _by_old_size(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:

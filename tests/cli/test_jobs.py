@@ -207,8 +207,8 @@ def test_reencrypt_seals_a_leaked_data_key_anew(world):
         ),
         (["--former-bind", "column"], {"bind": "column", "scope": ["tenant"]}),
         (
-            ["--former-identity", "number", "--former-scope", "row"],
-            {"identity": ["number"], "scope": "row"},
+            ["--former-identity", "number", "--former-identity", "tenant", "--former-scope", "row"],
+            {"identity": ["number", "tenant"], "scope": "row"},
         ),
     ],
     ids=" ".join,

@@ -65,6 +65,33 @@ def test_one_call_for_each_data_key_however_many_rows_and_pages(notes: Notes):
     assert report.columns[0].counts.null == 3
 
 
+@pytest.mark.parametrize("rows_a_key", [1, 2, 3, 4, 9])
+def test_pages_of_many_data_keys_are_rewrapped_whole(rows_a_key, engine, metadata, local_kms):
+    """A page where few rows share each header is written in another way than one where many do."""
+    table = Table(
+        "kmsenv_rewrap_scoped",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("tenant", Integer, nullable=False),
+        Column("secret", Encrypted(String, scope=["tenant"])),
+    )
+    attach_keyrings(metadata, default=Keyring(local_kms))
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    rows = [{"id": n, "tenant": n // rows_a_key, "secret": f"secret {n}"} for n in range(40)]
+    with engine.begin() as connection:
+        connection.execute(insert(table), rows)
+    local_kms.rotate()
+
+    report = rewrap(engine, metadata, batch_size=17)
+
+    assert report.ok, report.to_json()
+    assert report.counts.rewritten == 40
+    with engine.connect() as connection:
+        opened = connection.execute(select(table.c.id, table.c.secret)).all()
+    assert dict(opened) == {row["id"]: row["secret"] for row in rows}
+
+
 def test_running_twice_does_nothing_the_second_time(notes: Notes):
     """An operator who is not sure runs it again."""
     notes.key.rotate()

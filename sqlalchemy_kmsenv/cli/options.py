@@ -18,7 +18,7 @@ from sqlalchemy_kmsenv.cli.clusters import dask_executor
 from sqlalchemy_kmsenv.cli.database import Database, database_option
 from sqlalchemy_kmsenv.cli.progress import shown_progress
 from sqlalchemy_kmsenv.cli.refusals import in_words
-from sqlalchemy_kmsenv.cli.stopping import Stopping
+from sqlalchemy_kmsenv.cli.stopping import stopped_by_signals
 from sqlalchemy_kmsenv.cli.subject import Models, models_options
 from sqlalchemy_kmsenv.rewrap import JobSource, PassOptions
 
@@ -65,6 +65,8 @@ class Job:
     def started(self) -> Iterator[Started]:
         """Models, database and workers, made ready; errors end the command in words."""
         with in_words(), ExitStack() as stack:
+            # First: the threads of what follows must leave the signals to it.
+            stopping = stack.enter_context(stopped_by_signals())
             metadata = self.models()
             engine = stack.enter_context(self.database.engine(self.models, metadata))
             options = PassOptions(
@@ -77,7 +79,6 @@ class Job:
                 url = self.database.url.render_as_string(hide_password=False)
                 options["executor"] = stack.enter_context(dask_executor(self.dask))
                 options["source"] = JobSource(metadata=self.models, url=url)
-            stopping = stack.enter_context(Stopping())
             options["should_stop"] = stopping
             options["on_progress"] = stack.enter_context(shown_progress())
             columns = tuple(self.models.bindings(metadata))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import warnings
 
+import pytest
+
 from tests.cli.conftest import start, words
 from tests.conftest import on
 
 
 @on("postgresql")
+@pytest.mark.timeout(300)
 def test_workers_of_a_cluster_rewrap_and_verify(world):
     """Models and keyrings are loaded by each worker; only their names travel."""
     world.store(range(100, 200))

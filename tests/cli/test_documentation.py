@@ -90,6 +90,7 @@ def shape(document: Any) -> Any:
     return None
 
 
+@pytest.mark.timeout(300)
 def test_every_command_of_the_page_runs_in_order(shop, monkeypatch):
     """What an operator copies at night has to work, with the exit code that it says."""
     for line in COMMAND_LINES:

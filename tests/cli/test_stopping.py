@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def test_second_signal_stops_at_once(many):
         process.communicate(timeout=10)
 
     assert still_waiting
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode == 128 + signal.SIGINT
     assert run("rewrap", *many.about, *COLUMN, "--resume").exit_code == 0
 
 
@@ -186,3 +187,15 @@ def stop_in_the_middle(world, path, command, *options):
     process.communicate(timeout=30)
     [made] = set(Path.cwd().glob("*.json")) - before
     return made.name
+
+
+@on("sqlite")
+def test_signals_are_given_back_after_a_command(world):
+    """A program that calls a command keeps its own Ctrl-C, and no thread stays behind."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    run("survey", *world.about)
+    run("survey", "--url", "sqlite://", "--metadata", "gone:Base")
+
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    assert "kmsenv-signals" not in {thread.name for thread in threading.enumerate()}

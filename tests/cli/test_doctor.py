@@ -70,7 +70,7 @@ def test_plaintext_is_counted_and_not_shown(world):
     [
         (("--metadata", "tests.cli.models:Nothing"), "no attribute"),
         (("--metadata", "tests.nowhere:Base"), "there is no module"),
-        (("--metadata", "tests.cli.models:NUMBER"), "is a int; name a MetaData"),
+        (("--metadata", "tests.cli.models:NUMBER"), "is an object of type int; name a MetaData"),
         (("--metadata", "tests.cli.models:PLAIN"), "has no encrypted column"),
         (("--metadata", "tests.cli.models:NOTHING"), "no table at all"),
         (("--metadata", "tests.cli.models:Other"), "uses keyring 'billing'"),

@@ -380,7 +380,7 @@ def test_a_table_without_a_primary_key_is_refused_before_the_first_row(engine, m
     Table(
         "kmsenv_rewrap_keyless",
         metadata,
-        Column("id", Integer, nullable=False),
+        Column("id", Integer, nullable=False, unique=True),
         Column("text", Encrypted(String, identity=["id"])),
     )
     attach_keyrings(metadata, default=keyring)

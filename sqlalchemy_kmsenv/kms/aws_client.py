@@ -15,6 +15,7 @@ from botocore.parsers import ResponseParserError
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.kms.aws_arguments import checked_endpoint
 from sqlalchemy_kmsenv.kms.aws_errors import refusal_by_client, refusal_by_service
+from sqlalchemy_kmsenv.kms.aws_logging import bodies_unlogged
 from sqlalchemy_kmsenv.kms.aws_role import Role, session_of_role
 from sqlalchemy_kmsenv.version import VERSION
 
@@ -93,7 +94,8 @@ class AwsClient:
             KmsEnvError: what the tables of ``aws_errors`` make of the failure.
         """
         try:
-            return ask(self._client())
+            with bodies_unlogged():
+                return ask(self._client())
         except ClientError as error:
             raise self._refusal(operation, key_id, error) from error
         except (BotoCoreError, ResponseParserError, ValueError) as error:
@@ -106,7 +108,8 @@ class AwsClient:
             KmsEnvError: as ``call``.
         """
         try:
-            ask(self._client())
+            with bodies_unlogged():
+                ask(self._client())
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "DryRunOperationException":
                 raise self._refusal(operation, key_id, error) from error

@@ -6,42 +6,25 @@ transaction of the INSERT: right behind a Core INSERT, and at the end of a flush
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import (
-    ColumnClause,
-    Connection,
-    CursorResult,
-    LargeBinary,
-    Table,
-    TableClause,
-    and_,
-    bindparam,
-    column,
-    func,
-    or_,
-    select,
-    table,
-    update,
-)
+from sqlalchemy import Connection, CursorResult, Table
 from sqlalchemy.engine import ExceptionContext, ExecutionContext
 from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv.cell import join_parts
-from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX
-from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
+from sqlalchemy_kmsenv.columns.binding import BoundColumn
+from sqlalchemy_kmsenv.columns.late_updates import LateUpdate
 from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of, open_ledger
 from sqlalchemy_kmsenv.columns.marks import late_rows_of
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealed import Sealed
 from sqlalchemy_kmsenv.columns.stored_rows import Key, read_stored
-from sqlalchemy_kmsenv.columns.transactions import counts_rows, schema_of
+from sqlalchemy_kmsenv.columns.transactions import schema_of
 
 EMPTY = Sealed(b"")
 """Stands in a cell until it is sealed: no envelope, so that reading it is an error."""
-
-_ROWS_A_CHECK = 500
 
 
 def sending(
@@ -115,7 +98,6 @@ def _batch_key(rows: LateRows) -> tuple[Any, ...]:
 
 def _seal(connection: Connection, inserts: Sequence[LateRows]) -> None:
     first = inserts[0]
-    key_columns = list(first.table.primary_key.columns)
     values: list[list[Sealed | None]] = [[] for _ in first.columns]
     for rows in inserts:
         parts = _parts(connection, rows)
@@ -123,21 +105,8 @@ def _seal(connection: Connection, inserts: Sequence[LateRows]) -> None:
             bound = encoded.binding.bound_columns
             sealed.extend(encoded.seal(join_parts(parts[each.column.key] for each in bound)))
     keys = [key for rows in inserts for key in rows.keys]
-    statement, target = _update(first, [each.binding for each in first.columns])
-    parameters = [
-        {
-            **{f"{ADDED_PREFIX}key_{i}": part for i, part in enumerate(key)},
-            **{f"{ADDED_PREFIX}value_{i}": cell.stored if cell else None
-               for i, cell in enumerate(cells)},
-        }
-        for key, cells in zip(keys, zip(*values, strict=True), strict=True)
-    ]  # fmt: skip
-    result = connection.execute(statement, parameters)
-    if counts_rows(connection.dialect, len(keys)) and result.rowcount >= 0:
-        found = result.rowcount
-    else:
-        columns = [target.c[each.name] for each in key_columns]
-        found = sum(_count(connection, target, columns, keys))
+    cells = list(zip(*values, strict=True))
+    found = LateUpdate(first).write(connection, keys, cells)
     if found != len(keys):
         raise UnboundValueError(
             f"{len(keys)} rows of {first.table.name} were inserted and {found} of them could be"
@@ -177,40 +146,3 @@ def _parts(connection: Connection, rows: LateRows) -> dict[str, list[bytes]]:
             f" {', '.join(stored)} is not known; roll back, and give it with each row"
         )
     return parts
-
-
-def _update(rows: LateRows, bindings: Sequence[Binding]) -> tuple[Any, TableClause]:
-    """The UPDATE by primary key: of a bare table, so that no default and no hook has its say."""
-    keys = list(rows.table.primary_key.columns)
-    # What the database changes on every UPDATE was right when the row was inserted.
-    kept = [each.name for each in rows.table.columns if each.server_onupdate is not None]
-    names = [binding.column.name for binding in bindings]
-    columns: list[ColumnClause[Any]] = [
-        *(column(each.name, each.type) for each in keys),
-        *(column(name, LargeBinary()) for name in names),
-        *(column(name) for name in kept if name not in names),
-    ]
-    target = table(rows.table.name, *columns, schema=schema_of(rows.table, rows.options))
-    same = [
-        target.c[each.name] == bindparam(f"{ADDED_PREFIX}key_{i}", type_=each.type)
-        for i, each in enumerate(keys)
-    ]
-    values: dict[Any, Any] = {target.c[name]: target.c[name] for name in kept}
-    for i, name in enumerate(names):
-        values[target.c[name]] = bindparam(f"{ADDED_PREFIX}value_{i}", type_=LargeBinary())
-    return update(target).where(*same).values(values), target
-
-
-def _count(
-    connection: Connection,
-    target: TableClause,
-    columns: Sequence[ColumnClause[Any]],
-    keys: Sequence[Key],
-) -> Iterator[int]:
-    """How many of the rows can be seen, for drivers that do not count what they update."""
-    for start in range(0, len(keys), _ROWS_A_CHECK):
-        same = (
-            and_(*(each == part for each, part in zip(columns, key, strict=True)))
-            for key in keys[start : start + _ROWS_A_CHECK]
-        )
-        yield connection.scalar(select(func.count()).select_from(target).where(or_(*same))) or 0

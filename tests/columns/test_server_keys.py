@@ -107,7 +107,8 @@ def test_a_flush_takes_few_statements_and_every_row_opens(notes, engine, databas
     if database == "postgresql":
         assert verbs == ["SELECT", "INSERT"]
     else:
-        assert seen[-1] == ("UPDATE", 50)
+        # MariaDB: all rows in one statement. SQLite: a set of parameters for each.
+        assert seen[-1] == ("UPDATE", 50 if database == "sqlite" else 1)
         assert verbs.count("UPDATE") == 1
         assert verbs[:-1] == ["INSERT"] * (50 if database == "sqlite" else 1)
     with Session(engine) as session:
@@ -419,7 +420,7 @@ def test_without_returning_the_keys_come_one_by_one(notes, engine, database):
     with Session(plain) as session:
         session.add_all([notes.Note(name=f"n{i}", text=f"text {i}") for i in range(5)])
         session.commit()
-    assert seen == [("INSERT", 1)] * 5 + [("UPDATE", 5)]
+    assert seen == [("INSERT", 1)] * 5 + [("UPDATE", 1 if database == "mariadb" else 5)]
     with plain.connect() as connection:
         with pytest.raises(UnboundValueError, match="one by one"):
             connection.execute(insert(notes.table), [{"text": "x"}, {"text": "y"}])

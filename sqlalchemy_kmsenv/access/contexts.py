@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from sqlalchemy_kmsenv import context
 from sqlalchemy_kmsenv.cell import BYTES_PART, DATE_PART, INT_PART, UUID_PART
 from sqlalchemy_kmsenv.columns.attached import keyring_of
-from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.errors import ConfigurationError
 
 ScopeValues = Mapping[str, Sequence[str]]

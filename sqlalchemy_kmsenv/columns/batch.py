@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import BindParameter, Column, Connection, Insert, Table, Update, bindparam
 
-from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.dml import (
     FromDatabase,
     FromParameters,

@@ -1,8 +1,8 @@
 """What an INSERT or UPDATE says of its values, read from the statement.
 
-The only module that reads private attributes of SQLAlchemy: ``_values``,
-``_multi_values``, ``_ordered_values``, ``_select_names``, ``_prefixes``, ``_inline``
-and ``_post_values_clause`` of ``Insert`` and ``Update``, seen on 2.0.36 and 2.1.9
+Reads private attributes: ``_values``,
+``_multi_values``, ``_ordered_values``, ``_select_names``, ``_prefixes``, ``_inline`` and
+``_generate`` of ``Insert`` and ``Update``, seen on 2.0.36 and 2.1.9
 (``tests/columns/test_dml.py`` holds them to it).
 """
 
@@ -14,13 +14,11 @@ from itertools import repeat
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    Alias,
     BindParameter,
     Column,
     Insert,
     Table,
     TypeDecorator,
-    UniqueConstraint,
     Update,
 )
 from sqlalchemy.sql import ColumnElement, operators
@@ -51,38 +49,6 @@ class FromDatabase:
     """An SQL expression, whose value only the database knows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """What an upsert does to a row that is there already."""
-
-    target: frozenset[str]
-    """The keys of the columns that the two rows agree in; empty where that is not known."""
-    sets: Mapping[str, Any]
-    """What it sets, by column key; empty for DO NOTHING."""
-    table_key: str | None = None
-    """The table's key in its MetaData."""
-    conditions: Sequence[Any] = ()
-    """What it asks of a row before it is updated, and of the index that decides."""
-
-    def sets_new(self, key: str) -> bool:
-        """Whether the column is set to what the new row would have had in it."""
-        value = self.sets[key]
-        source = getattr(value, "table", None)
-        return (
-            isinstance(source, Alias)
-            and getattr(source.element, "key", None) == self.table_key
-            and source.name in ("excluded", "inserted", "new")
-            and value.key == key
-        )
-
-    def sets_null(self, key: str) -> bool:
-        """Whether the column is set to NULL."""
-        value = self.sets[key]
-        if isinstance(value, BindParameter):
-            return not value.required and value.effective_value is None
-        return value is None or isinstance(value, Null)
-
-
 S = TypeVar("S", Insert, Update)
 
 Source = FromParameters | FromStatement | FromDatabase
@@ -108,7 +74,7 @@ def table_of(statement: Insert | Update) -> Table | None:
 def inline_values(statement: Insert | Update, rows: Rows) -> dict[str, InlineValue]:
     """The values that the statement itself carries, by column key."""
     return {
-        _column_key(key): InlineValue(key, _source(value, rows))
+        column_key(key): InlineValue(key, _source(value, rows))
         for key, value in _pairs(statement)
         if not _is_of_another_table(statement, key)
     }
@@ -119,7 +85,7 @@ def written_columns(statement: Update) -> Iterator[tuple[Table, str]]:
     for key, _ in _pairs(statement):
         table = None if isinstance(key, str) else getattr(_plain_column(key), "table", None)
         if isinstance(table, Table):
-            yield table, _column_key(key)
+            yield table, column_key(key)
 
 
 def value_expressions(statement: Insert | Update) -> Iterator[tuple[str, Any]]:
@@ -129,7 +95,7 @@ def value_expressions(statement: Insert | Update) -> Iterator[tuple[str, Any]]:
         for row in group:
             pairs += row.items() if isinstance(row, dict) else zip(repeat(""), row, strict=False)
     for key, value in pairs:
-        yield _column_key(key), value
+        yield column_key(key), value
 
 
 def _pairs(statement: Insert | Update) -> list[tuple[Any, Any]]:
@@ -159,7 +125,7 @@ def has_ordered_values(statement: Insert | Update) -> bool:
 def inline_rows(statement: Insert, table: Table) -> list[dict[str, Any]]:
     """The rows of ``.values([...])`` by column key; an SQL expression stands as FromDatabase."""
     return [
-        {_column_key(key): _inline_value(value) for key, value in row.items()}
+        {column_key(key): _inline_value(value) for key, value in row.items()}
         for row in _multi_rows(statement, table)
     ]
 
@@ -170,7 +136,7 @@ def with_inline_rows(
     """The statement with other values for some columns, one a row, in its ``.values([...])``."""
     rows = []
     for index, row in enumerate(_multi_rows(statement, table)):
-        kept = {key: value for key, value in row.items() if _column_key(key) not in changes}
+        kept = {key: value for key, value in row.items() if column_key(key) not in changes}
         changed = {table.columns[key]: values[index] for key, values in changes.items()}
         rows.append({**kept, **changed})
     copy = copy_of(statement)
@@ -191,73 +157,6 @@ def is_inline(statement: Insert) -> bool:
 def select_names(statement: Insert) -> Sequence[str]:
     """The columns that ``from_select`` fills."""
     return statement._select_names or ()
-
-
-def conflicts(statement: Insert) -> list[Conflict]:
-    """What ``ON CONFLICT`` or ``ON DUPLICATE KEY UPDATE`` does to the rows that are there."""
-    clause: Any = statement._post_values_clause
-    if clause is None:
-        return []
-    table = table_of(statement)
-    clauses = list(clause.clauses) if hasattr(clause, "clauses") else [clause]
-    return [_conflict(each, table) for each in clauses]
-
-
-def _conflict(clause: Any, table: Table | None) -> Conflict:
-    sets: Any = getattr(clause, "update_values_to_set", None)
-    if sets is None:
-        sets = getattr(clause, "update", None) or {}
-    elements = getattr(clause, "inferred_target_elements", None)
-    if elements is not None:
-        target = frozenset(_target_key(table, element) for element in elements)
-    elif table is None:
-        target = frozenset()
-    elif hasattr(clause, "constraint_target"):
-        target = _constraint_columns(table, clause.constraint_target)
-    else:
-        target = _only_unique_key(table)
-    # A list of pairs on SQLAlchemy 2.0.
-    conditions = [
-        getattr(clause, name, None)
-        for name in ("update_whereclause", "inferred_target_whereclause")
-    ]
-    return Conflict(
-        target,
-        {_target_key(table, _column_key(key)): value for key, value in dict(sets).items()},
-        None if table is None else table.key,
-        [condition for condition in conditions if condition is not None],
-    )
-
-
-def _target_key(table: Table | None, element: Any) -> str:
-    if not isinstance(element, str):
-        return str(getattr(element, "key", element))
-    # A string may be the name in the database, not the key in the MetaData.
-    if table is None or element in table.columns:
-        return element
-    return next((str(each.key) for each in table.columns if each.name == element), element)
-
-
-def _constraint_columns(table: Table, name: Any) -> frozenset[str]:
-    if name is None:
-        return frozenset()
-    names = {name, str(name)}
-    primary = table.primary_key
-    # PostgreSQL's own name for a primary key that has none.
-    if name is primary or (primary.name or f"{table.name}_pkey") in names:
-        return frozenset(each.key for each in primary.columns)
-    for constraint in table.constraints:
-        if isinstance(constraint, UniqueConstraint) and constraint.name in names:
-            return frozenset(each.key for each in constraint.columns)
-    return frozenset()
-
-
-def _only_unique_key(table: Table) -> frozenset[str]:
-    """The primary key, where no other key could be the one that MySQL finds a duplicate of."""
-    others = any(isinstance(each, UniqueConstraint) for each in table.constraints)
-    if others or any(index.unique for index in table.indexes):
-        return frozenset()
-    return frozenset(each.key for each in table.primary_key.columns)
 
 
 def where_values(statement: Update, table: Table, rows: Rows) -> dict[str, Source]:
@@ -318,7 +217,8 @@ def _inline_value(value: Any) -> Any:
     return source.value if isinstance(source, FromStatement) else source
 
 
-def _column_key(key: Any) -> str:
+def column_key(key: Any) -> str:
+    """The key of a column in its table, by whatever names it in ``values()``."""
     return key if isinstance(key, str) else str(_plain_column(key).key)
 
 

@@ -8,9 +8,9 @@ from sqlalchemy import Column, Connection, Insert, Table, Update, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper
 
-from sqlalchemy_kmsenv.columns import flushing, handover, ledger, moving, places
+from sqlalchemy_kmsenv.columns import flushing, handover, ledger, looking_through, moving
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings
-from sqlalchemy_kmsenv.columns.binding import IncompleteTableError
+from sqlalchemy_kmsenv.columns.bound_columns import IncompleteTableError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
@@ -39,7 +39,7 @@ def listen() -> None:
     event.listen(Mapper, "after_mapper_constructed", _check_mapped_tables)
     event.listen(Engine, "before_execute", _seal_statement, retval=True)
     event.listen(Engine, "after_execute", _after_statement)
-    event.listen(Engine, "before_cursor_execute", places.before_cursor_execute)
+    event.listen(Engine, "before_cursor_execute", looking_through.before_cursor_execute)
     event.listen(Engine, "before_cursor_execute", _next_statement)
     event.listen(Engine, "before_cursor_execute", sending)
     event.listen(Engine, "handle_error", refused)

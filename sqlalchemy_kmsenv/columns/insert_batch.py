@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Column, Connection, Insert, Table
 
 from sqlalchemy_kmsenv.columns.batch import Batch, described
+from sqlalchemy_kmsenv.columns.conflicts import conflicts
 from sqlalchemy_kmsenv.columns.dml import (
     FromDatabase,
     Row,
     Rows,
     Source,
-    conflicts,
     inline_rows,
     is_inline,
     prefixes,

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Column, Connection, Insert, Table
 
 from sqlalchemy_kmsenv.columns.batch import all_null, described
-from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.client_defaults import evaluate, insert_default
 from sqlalchemy_kmsenv.columns.dml import Row, Rows, Source, select_names
 from sqlalchemy_kmsenv.columns.generated_keys import take_ahead

@@ -14,7 +14,7 @@ from sqlalchemy.engine import ExceptionContext, ExecutionContext
 from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv.cell import join_parts
-from sqlalchemy_kmsenv.columns.binding import BoundColumn
+from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.late_updates import LateUpdate
 from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of, open_ledger
 from sqlalchemy_kmsenv.columns.marks import late_rows_of

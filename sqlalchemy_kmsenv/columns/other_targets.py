@@ -12,13 +12,8 @@ from typing import Any
 from sqlalchemy import Insert, Join, Table, Update
 from sqlalchemy.sql.selectable import AliasedReturnsRows, FromClause
 
-from sqlalchemy_kmsenv.columns.dml import (
-    Rows,
-    conflicts,
-    select_names,
-    value_expressions,
-    written_columns,
-)
+from sqlalchemy_kmsenv.columns.conflicts import conflicts
+from sqlalchemy_kmsenv.columns.dml import Rows, select_names, value_expressions, written_columns
 from sqlalchemy_kmsenv.columns.plan import concerned, encrypted_columns
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 

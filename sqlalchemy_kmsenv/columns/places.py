@@ -4,20 +4,18 @@ Everywhere else the database would work on envelopes: sort them, compare them,
 copy them to where they do not open. The type refuses operators when they are
 built; this looks at the rest of a statement, once for each compiled form of it.
 
-Uses private attributes of statements, named below, ``_distinct`` and the class of
-references to labels, seen on 2.0.36 and 2.1.9 (``tests/columns/test_places.py`` holds them to it).
+Uses private attributes of statements, named below, and ``_distinct``, seen on 2.0.36 and 2.1.9
+(``tests/columns/test_places.py`` holds them to it).
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from sqlalchemy import (
     Cast,
     CompoundSelect,
-    Connection,
     Delete,
     Exists,
     FromClause,
@@ -29,16 +27,13 @@ from sqlalchemy import (
     TypeCoerce,
     Update,
 )
-from sqlalchemy.engine import Compiled, ExecutionContext
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 from sqlalchemy.sql.elements import (
     BinaryExpression,
     Case,
     ColumnClause,
     Null,
     TableValuedColumn,
-    _textual_label_reference,
 )
 from sqlalchemy.sql.functions import FunctionElement, count
 from sqlalchemy.sql.selectable import (
@@ -48,15 +43,15 @@ from sqlalchemy.sql.selectable import (
 )
 from sqlalchemy.sql.visitors import HasTraverseInternals
 
-from sqlalchemy_kmsenv.columns.dml import conflicts, select_names, value_expressions
-from sqlalchemy_kmsenv.columns.marks import was_sealed
+from sqlalchemy_kmsenv.columns.conflicts import conflicts
+from sqlalchemy_kmsenv.columns.dml import select_names, value_expressions
+from sqlalchemy_kmsenv.columns.labels import encrypted_by_label
 from sqlalchemy_kmsenv.columns.other_targets import refuse_unsealed
 from sqlalchemy_kmsenv.columns.outputs import (
     check_compound,
     check_distinct,
     is_encrypted,
     name_of,
-    outputs_of,
     unlabelled,
 )
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
@@ -74,40 +69,6 @@ _RETURNING = ("_returning", "_return_defaults_columns", "_supplemental_returning
 _ELSEWHERE = (*_CLAUSES, *_RETURNING, "_raw_columns", "_memoized_select_entities", "selects",
               "select", "table", "column_args", "_post_values_clause", "_values")  # fmt: skip
 """What is looked at in its own way, or is no place of its own."""
-
-_checked: weakref.WeakSet[Compiled] = weakref.WeakSet()
-_checked_sealed: weakref.WeakSet[Compiled] = weakref.WeakSet()
-"""Compiled forms that are right if the statement was sealed before."""
-
-
-def before_cursor_execute(
-    _: Connection, cursor: Any, __: str, ___: Any, context: ExecutionContext, ____: bool
-) -> None:
-    """Look through what was compiled, before anything of it is sent.
-
-    Raises:
-        UnboundValueError: an encrypted column stands where its envelope would be worked on.
-    """
-    compiled = context.compiled
-    if isinstance(compiled, DDLCompiler):
-        check_definition(compiled.statement)
-    if not isinstance(compiled, SQLCompiler):
-        return
-    sealed = was_sealed(context.invoked_statement)
-    checked = _checked_sealed if sealed else _checked
-    if compiled in checked:
-        return
-    # What the ORM made of an ORM statement is kept with it.
-    statement = getattr(compiled.compile_state, "statement", None)
-    try:
-        check_places(
-            compiled.statement if statement is None else statement,
-            unsealed=None if sealed else compiled.column_keys or (),
-        )
-    except UnboundValueError:
-        cursor.close()
-        raise
-    checked.add(compiled)
 
 
 def check_places(statement: Any, *, unsealed: Iterable[str] | None = None) -> None:
@@ -167,7 +128,9 @@ class _Walk:
         for attribute, place in _CLAUSES.items():
             for element in getattr(statement, attribute, None) or ():
                 if attribute in _NAMING and isinstance(statement, (Select, CompoundSelect)):
-                    _check_label_name(statement, element, place)
+                    named = encrypted_by_label(statement, element)
+                    if named is not None:
+                        _refuse(named, place)
                 self._value(element, place)
         if isinstance(statement, HasTraverseInternals):
             for child in HasTraverseInternals.get_children(statement, omit_attrs=_ELSEWHERE):
@@ -276,26 +239,6 @@ class _Walk:
         source = getattr(column, "table", None)
         if isinstance(source, FromClause):
             self._rows(source, "FROM")
-
-
-def _check_label_name(statement: Any, element: Any, place: str) -> None:
-    """A clause may name a column of the result by its label."""
-    for part in _parts_of(element):
-        if not isinstance(part, _textual_label_reference):
-            continue
-        for output in outputs_of(statement):
-            names = {getattr(output, "name", None), getattr(output, "key", None)}
-            if part.element in names and is_encrypted(unlabelled(output)):
-                _refuse(unlabelled(output), place)
-
-
-def _parts_of(element: Any) -> Iterator[Any]:
-    yield element
-    # A statement inside of this one has labels of its own.
-    inner = isinstance(element, (FromClause, ColumnClause, SelectStatementGrouping, Select))
-    if isinstance(element, HasTraverseInternals) and not inner:
-        for child in element.get_children():
-            yield from _parts_of(child)
 
 
 def _columns_of(elements: Iterable[Any] | None) -> Iterator[Any]:

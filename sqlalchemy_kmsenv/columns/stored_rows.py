@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, Select, String, and_, or_, select
 from sqlalchemy.dialects.postgresql import CITEXT
 
 from sqlalchemy_kmsenv.cell import STR_PART
-from sqlalchemy_kmsenv.columns.binding import BoundColumn
+from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_map
 

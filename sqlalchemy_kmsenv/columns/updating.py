@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Column, Connection, Integer, String, Table, Update, bindparam, literal
 
 from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX, Batch, all_null, described
-from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.client_defaults import evaluate, update_default
 from sqlalchemy_kmsenv.columns.dml import (
     FromDatabase,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sqlalchemy_kmsenv.columns.batch import described
-from sqlalchemy_kmsenv.columns.binding import Binding, BoundColumn
-from sqlalchemy_kmsenv.columns.dml import Conflict, conflicts
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
+from sqlalchemy_kmsenv.columns.conflicts import Conflict, conflicts
 from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.stored_rows import compares_exactly

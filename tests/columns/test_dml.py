@@ -6,6 +6,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import InvalidRequestError
 
 from sqlalchemy_kmsenv.columns import dml
+from sqlalchemy_kmsenv.columns.conflicts import conflicts
 
 TABLE = Table("t", MetaData(), Column("id", Integer, primary_key=True), Column("v", String))
 
@@ -44,28 +45,28 @@ def test_shapes_are_recognised():
 
 def test_what_an_upsert_does_is_read_from_its_clause():
     """The target of ON CONFLICT, and what it sets to which value."""
-    assert dml.conflicts(insert(TABLE)) == []
+    assert conflicts(insert(TABLE)) == []
     new = postgresql.insert(TABLE)
-    (conflict,) = dml.conflicts(
+    (conflict,) = conflicts(
         new.on_conflict_do_update(index_elements=["id"], set_={"v": new.excluded.v, "id": 1})
     )
     assert conflict.target == {"id"}
     assert conflict.sets_new("v")
     assert not conflict.sets_new("id")
-    (conflict,) = dml.conflicts(
+    (conflict,) = conflicts(
         new.on_conflict_do_update(constraint=TABLE.primary_key, set_={"v": None})
     )
     assert conflict.target == {"id"}
     assert conflict.sets_null("v")
-    (conflict,) = dml.conflicts(
+    (conflict,) = conflicts(
         new.on_conflict_do_update(constraint="t_v_key", set_={"v": new.excluded.id})
     )
     assert conflict.target == frozenset()
     assert not conflict.sets_new("v")
-    (conflict,) = dml.conflicts(postgresql.insert(TABLE).on_conflict_do_nothing())
+    (conflict,) = conflicts(postgresql.insert(TABLE).on_conflict_do_nothing())
     assert conflict.sets == {}
     duplicate = mysql.insert(TABLE)
-    (conflict,) = dml.conflicts(duplicate.on_duplicate_key_update(v=duplicate.inserted.v))
+    (conflict,) = conflicts(duplicate.on_duplicate_key_update(v=duplicate.inserted.v))
     assert conflict.target == {"id"}
     assert conflict.sets_new("v")
 
@@ -81,7 +82,7 @@ def test_every_conflict_clause_of_a_statement_counts():
     except InvalidRequestError:
         # SQLAlchemy 2.0 refuses the second.
         return
-    assert [set(each.sets) for each in dml.conflicts(statement)] == [{"id"}, set()]
+    assert [set(each.sets) for each in conflicts(statement)] == [{"id"}, set()]
 
 
 @pytest.mark.parametrize(

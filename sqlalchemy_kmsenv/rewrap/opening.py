@@ -54,6 +54,7 @@ class PayloadOpener:
         Raises:
             UnopenedError: it does not open there.
             StopJobError: the key service is away, or the job is to stop.
+            AuditError: the audit hook failed; the value was not opened.
         """
         try:
             header = parse_header(stored)
@@ -77,7 +78,7 @@ class PayloadOpener:
         if known is not None:
             raise known
         try:
-            return self._keyring.opening_key(pairs, reference).cipher
+            key = self._keyring.opening_key(pairs, reference)
         except CommitmentError as error:
             refusal = UnopenedError(error, Finding.DAMAGED_KEY)
         except WrongCellError as error:
@@ -86,10 +87,22 @@ class PayloadOpener:
             refusal = UnopenedError(error, Finding.OTHER_KMS_KEY)
         except KeyServiceError as error:
             raise UnopenedError(error, Finding.KEY_SERVICE) from error
+        else:
+            # Tells the audit hook, once a page.
+            self._keyring.clock_for_opening(pairs, reference)
+            return key.cipher
         if len(self._refused) >= _MAX_REFUSED:
             self._refused.clear()
         self._refused[pairs, reference] = refusal
         raise refusal
+
+    def tell_refusal(self, section: bytes, stored: bytes, error: Exception) -> None:
+        """Tell the audit hook of a value that authenticates nowhere that it may be."""
+        try:
+            pairs, reference = self._binding.pairs(section), parse_header(stored).reference
+        except (EnvelopeError, ValueError, IndexError):
+            return
+        self._keyring.refused(pairs, reference, error)
 
     def _prefix(self, value_type: int) -> bytes:
         prefix = self._prefixes.get(value_type)

@@ -41,10 +41,12 @@ class Verifying:
             if row is None or row[width] is None:
                 outcome.null += 1
                 continue
+            section, stored = stored_bytes(row[width + 2]), stored_bytes(row[width])
             try:
-                opened = self._opener.open(stored_bytes(row[width + 2]), stored_bytes(row[width]))
-                self._decode(opened)
+                self._decode(self._opener.open(section, stored))
             except UnopenedError as unopened:
+                if unopened.finding is Finding.OTHER_ROW_OR_DAMAGED:
+                    self._opener.tell_refusal(section, stored, unopened.error)
                 outcome.fail(key_of(row, width), unopened.error, unopened.finding)
                 continue
             outcome.opened += 1

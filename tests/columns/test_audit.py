@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 
 import pytest
 from sqlalchemy import select
@@ -229,3 +230,43 @@ def test_async_reader_is_told_of(tmp_path, models, journal):
     asyncio.run(write_and_read_twice())
 
     assert uses(journal).count(("open", "note", None, None)) == 2
+
+
+@on("sqlite", "postgresql")
+def test_each_task_of_an_event_loop_is_told_of(engine, models, rows, keyring):
+    """Tasks take turns in one thread: who read is the task's user, whoever came in between."""
+    driver = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+    user: ContextVar[str] = ContextVar("user")
+    told: list[tuple[str, str]] = []
+    attach_keyrings(
+        models.Base.metadata,
+        default=Keyring(
+            keyring.services[0], audit=lambda use: told.append((user.get(), use.operation))
+        ),
+    )
+
+    async def read(connection, name, gate):
+        user.set(name)
+        result = await connection.execute(select(models.Ping.note))
+        await gate.wait()
+        assert len(result.scalars().all()) == 6
+
+    async def main():
+        async_engine = create_async_engine(engine.url.set(drivername=driver[engine.dialect.name]))
+        gate = asyncio.Event()
+        names = [f"u{number}" for number in range(5)]
+        connections = [await async_engine.connect() for _ in names]
+        tasks = [
+            asyncio.create_task(read(connection, name, gate))
+            for connection, name in zip(connections, names, strict=True)
+        ]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(*tasks)
+        for connection in connections:
+            await connection.close()
+        await async_engine.dispose()
+        return names
+
+    names = asyncio.run(main())
+    assert sorted(name for name, operation in told if operation == "open") == names

@@ -98,3 +98,17 @@ def test_a_keyring_that_lacks_the_key_is_found(notes: Notes, tmp_path):
 
     assert report.counts.failed == 57
     assert {f.finding for f in report.columns[0].failures} == {"other KMS key"}
+
+
+def test_the_audit_hook_is_told_of_what_a_job_opens_and_of_what_it_refuses(notes: Notes):
+    """A job reads a whole table: that must not be the way around the journal."""
+    told: list[tuple[str, str]] = []
+    keyring = Keyring(notes.kms, audit=lambda use: told.append((use.operation, use.outcome)))
+    attach_keyrings(notes.metadata, default=keyring)
+    notes.overwrite(2, notes.stored()[1])
+
+    report = verify(notes.engine, notes.metadata, columns=["kmsenv_rewrap_notes.text"])
+
+    assert report.counts.failed == 1
+    assert ("open", "done") in told
+    assert told.count(("open", "refused")) == 1

@@ -17,6 +17,10 @@ GCM (about blocks squared / 2^128) is below 2^-67."""
 CACHE_MAX_ENTRIES = 1000
 """Data keys held for sealing, and as many for opening: a few kilobytes each."""
 
+ALIAS_LOOKUP_SECONDS = 60.0
+"""How often an envelope under an unknown KMS key may have the keyring's aliases looked up anew,
+with a DescribeKey for each. An alias moves once in months; such envelopes can be made up."""
+
 CEILING_MESSAGES = 1 << 32
 """NIST SP 800-38D, section 8.3: no more invocations with random nonces under one key."""
 

@@ -53,7 +53,7 @@ class Keyring(Inquiries):
         name: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._services = Services(kms, unwrap_only)
+        self._services = Services(kms, unwrap_only, clock)
         self._policy = cache or CachePolicy()
         self._pairs = static_pairs(context)
         self.clock = clock

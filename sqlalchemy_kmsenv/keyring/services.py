@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from sqlalchemy_kmsenv import defaults
 from sqlalchemy_kmsenv.envelope import key_fingerprint
 from sqlalchemy_kmsenv.errors import ConfigurationError
-from sqlalchemy_kmsenv.kms.protocol import KeyDescription, Kms, inspectable
+from sqlalchemy_kmsenv.kms.protocol import InspectableKms, KeyDescription, Kms, inspectable
 from sqlalchemy_kmsenv.kms.uri import kms_from_uri
 
 
@@ -17,13 +18,17 @@ class Services:
         ConfigurationError: a URI is wrong, or an object has not the methods of ``Kms``.
     """
 
-    def __init__(self, kms: Kms | str, unwrap_only: Iterable[Kms | str]) -> None:
+    def __init__(
+        self, kms: Kms | str, unwrap_only: Iterable[Kms | str], clock: Callable[[], float]
+    ) -> None:
         if isinstance(unwrap_only, str):
             raise ConfigurationError("Keyring(unwrap_only=...) takes a list of KMS keys")
         former = tuple(map(_kms_of, unwrap_only))
         self.wrapping = _kms_of(kms, former)
         self.all = (self.wrapping, *former)
         self._known: dict[bytes, tuple[Kms, str]] = {}
+        self._clock = clock
+        self._asked_at = float("-inf")
 
     def __repr__(self) -> str:
         others = list(self.all[1:])
@@ -55,10 +60,26 @@ class Services:
             self._known.setdefault(key_fingerprint(key_arn), (kms, key_arn))
             if key_fingerprint(key_arn) == fingerprint:
                 return self._known[fingerprint]
+        self._ask_again()
+        known = self._known.get(fingerprint)
+        if known is not None:
+            return known
         raise ConfigurationError(
             f"the value was sealed under a KMS key (fingerprint {fingerprint.hex()}) that"
             f" Keyring({self!r}) does not list; add that key to Keyring(unwrap_only=[...])"
         )
+
+    def _ask_again(self) -> None:
+        """Have aliases looked up anew: one may have moved to another key since the last time."""
+        # Not for each value: whoever can write to the table can make up fingerprints.
+        now = self._clock()
+        if now - self._asked_at < defaults.ALIAS_LOOKUP_SECONDS:
+            return
+        self._asked_at = now
+        for kms in self.all:
+            if isinstance(kms, InspectableKms) and not getattr(kms, "named_by_arn", True):
+                key_arn = kms.describe().arn
+                self._known.setdefault(key_fingerprint(key_arn), (kms, key_arn))
 
     def arns(self) -> dict[bytes, str]:
         """The ARN of each key by its fingerprint, the one that wraps first.

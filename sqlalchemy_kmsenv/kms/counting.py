@@ -39,6 +39,11 @@ class CountingKms:
         return f"CountingKms({self.kms!r})"
 
     @property
+    def named_by_arn(self) -> bool:
+        """As the counted ``Kms``, where it says so: an alias may move to another key."""
+        return bool(getattr(self.kms, "named_by_arn", True))
+
+    @property
     def calls(self) -> Counter[str]:
         """Calls so far, a copy: ``generate_data_key``, ``unwrap`` and ``rewrap``."""
         with self._lock:

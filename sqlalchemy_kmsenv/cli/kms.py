@@ -91,6 +91,9 @@ def _announce(server: KmsServer, callers: list[Principal]) -> None:
     click.echo(f"# KMS at {server.url}; Ctrl-C stops it. For the root principal:")
     for name, value in server.environment().items():
         click.echo(f"export {name}={value}")
+    for alias in server.call("ListAliases", Limit=1000)["Aliases"]:
+        key = server.call("DescribeKey", KeyId=alias["AliasName"])["KeyMetadata"]
+        click.echo(f"# aws-kms:///{alias['AliasName']} is {key['Arn']}")
     for caller in callers:
         click.echo(f"# For {caller.name}:")
         for name, value in caller.environment().items():

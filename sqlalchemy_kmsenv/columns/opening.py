@@ -220,7 +220,11 @@ class _Reader:
             return keyring.opening_key(self.binding.pairs(section), reference)
         except WrongCellError as error:
             raise WrongCellError(
-                f"{cell}: {error}", cell=cell, request_id=error.request_id
+                f"{cell}: {error}. Where all values of the column fail, its table or column was"
+                " renamed, or its scope or Keyring(context=...) changed: pin name=..., or run"
+                " kmsenv reencrypt",
+                cell=cell,
+                request_id=error.request_id,
             ) from error
         except ConfigurationError as error:
             raise ConfigurationError(f"{cell}: {error}") from error

@@ -120,6 +120,22 @@ class KmsServer:
     ) -> None:
         self.region = region
         self._storage = None if directory is None else Storage(directory)
+        try:
+            self._begin(host, port, account, seed=seed, clock=clock, read_seconds=read_seconds)
+        except BaseException:
+            self._leave()
+            raise
+
+    def _begin(
+        self,
+        host: str,
+        port: int,
+        account: str,
+        *,
+        seed: int,
+        clock: Callable[[], float],
+        read_seconds: float,
+    ) -> None:
         loaded = None if self._storage is None else self._storage.read()
         store, principals = (Store(account), {}) if loaded is None else loaded
         self._service = Service(
@@ -151,6 +167,11 @@ class KmsServer:
         if not self._front.closing.is_set():
             self._front.stop()
             self._thread.join()
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._storage is not None:
+            self._storage.close()
 
     @property
     def weather(self) -> Weather:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.testing.keys import Alias, Backing, Grant, Key, Material
@@ -23,7 +24,7 @@ class Storage:
     """The file ``kms.json`` of mode 0600 in a directory, which is made if it is not there.
 
     Raises:
-        ConfigurationError: the directory cannot be made.
+        ConfigurationError: the directory cannot be made, or another server has it.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
@@ -33,6 +34,11 @@ class Storage:
         except OSError as error:
             message = f"{self._path.parent} cannot be made ({error.strerror}): choose another one"
             raise ConfigurationError(message) from error
+        self._lock = _locked(self._path.with_suffix(".lock"))
+
+    def close(self) -> None:
+        """Leave the directory to the next server."""
+        self._lock.close()
 
     def read(self) -> tuple[Store, dict[str, Principal]] | None:
         """What ``write`` kept; None where nothing was.
@@ -62,6 +68,18 @@ class Storage:
         with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
             file.write(content)
         draft.replace(self._path)
+
+
+def _locked(path: Path) -> IO[str]:
+    # Two servers would each replace the file by what they know, keys of the other left out.
+    file = path.open("w", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        message = f"{path.parent} is in use by another server: stop that one, or choose another"
+        raise ConfigurationError(message) from error
+    return file
 
 
 def _document(store: Store, principals: Mapping[str, Principal]) -> dict[str, Any]:

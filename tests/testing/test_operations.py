@@ -577,3 +577,14 @@ def test_answers_hold_what_the_api_model_has_and_nothing_else(kms_server):
         }
         assert answer.keys() <= service_model.output_members(operation), operation
         assert not missing, operation
+
+
+def test_two_servers_do_not_share_a_directory(tmp_path):
+    """Each would replace the file by what it knows, and key material of the other would be lost."""
+    with KmsServer(directory=tmp_path) as server:
+        key = server.create_key()
+        with pytest.raises(ConfigurationError, match="in use by another server"):
+            KmsServer(directory=tmp_path)
+
+    with KmsServer(directory=tmp_path) as again:
+        assert client(again).describe_key(KeyId=key.arn)["KeyMetadata"]["Arn"] == key.arn

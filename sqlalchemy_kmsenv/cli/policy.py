@@ -22,6 +22,7 @@ from sqlalchemy_kmsenv.cli.scopes import parse_scope_values, scope_option
 from sqlalchemy_kmsenv.cli.subject import Models, models_options
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings, keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.kms.protocol import ReplicatedKms
 
 _KEY = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<arn>arn:[a-z0-9-]+:kms:[^=\s]*:key/[^=\s]+)")
 _LIMITS = {"managed": MANAGED_CHARACTERS, "inline": INLINE_CHARACTERS}
@@ -72,15 +73,19 @@ def policy(
     One JSON document, or a list of them where IAM ends a policy before: attach each to
     the same role.
     """
+    wanted = Role(role)
     with in_words():
         metadata = models()
         bindings = list(models.bindings(metadata).values())
         given = _given(keys)
         contexts = column_contexts(bindings, parse_scope_values(scope_values))
         documents = policies(
-            Role(role),
+            wanted,
             contexts,
-            {name: given.get(name) or _asked(metadata, name) for name in _names(bindings)},
+            {
+                name: given.get(name) or _asked(metadata, name, Role(role))
+                for name in _names(bindings)
+            },
             describe=describe or _by_alias(bindings),
             limit=_LIMITS[limit],
         )
@@ -100,8 +105,13 @@ def _given(keys: Iterable[str]) -> dict[str, list[str]]:
     return given
 
 
-def _asked(metadata: MetaData, name: str) -> list[str]:
-    return list(attached_keyrings(metadata)[name].key_arns().values())
+def _asked(metadata: MetaData, name: str, role: Role) -> list[str]:
+    keyring = attached_keyrings(metadata)[name]
+    arns = list(keyring.key_arns().values())
+    if role not in {Role.READER, Role.AUDITOR}:
+        return arns
+    replicated = [kms for kms in keyring.services if isinstance(kms, ReplicatedKms)]
+    return arns + [replica.resolve() for kms in replicated for replica in kms.replicas()]
 
 
 def _names(bindings: Sequence[Binding]) -> list[str]:

@@ -70,6 +70,22 @@ def test_former_keys_follow_the_one_that_wraps():
     assert writer["Statement"][0]["Resource"] == KEY
 
 
+def test_replicas_are_named_for_those_who_use_them():
+    """A reader without them fails when the key's own Region is down, and not before."""
+    key = KEY.replace("1234abcd-12ab-34cd-56ef-1234567890ab", "mrk-" + "0" * 32)
+    about = (*ABOUT[:-1], f"aws-kms:///{key}?replica_regions=eu-west-1")
+    both = [key, key.replace("eu-central-1", "eu-west-1")]
+
+    def resources(role):
+        printed = json.loads(run("--role", role, about=about).stdout)
+        return [statement["Resource"] for statement in printed["Statement"]]
+
+    for role in ("reader", "auditor"):
+        assert all(found == both for found in resources(role)), role
+    for role in ("writer", "rewrap"):
+        assert all(found == key for found in resources(role)), role
+
+
 def test_scope_value_narrows_the_policy():
     """One role for each tenant."""
     document = json.loads(run("--role", "reader", "--scope-value", "tenant=acme").stdout)

@@ -125,7 +125,8 @@ def _by_alias(bindings: Sequence[Binding]) -> bool:
 
 def _print(documents: Sequence[Document], limit: str) -> None:
     shown = documents[0] if len(documents) == 1 else list(documents)
-    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    # With other letters escaped: CreatePolicy takes a document of Latin-1 alone.
+    click.echo(json.dumps(shown, indent=2))
     if len(documents) == 1:
         return
     words = f"{len(documents)} policies: IAM ends one at {_LIMITS[limit]:,} characters."

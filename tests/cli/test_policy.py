@@ -1,6 +1,7 @@
 """``kmsenv policy``: what is printed, and what is refused."""
 
 import json
+import re
 
 import pytest
 
@@ -84,6 +85,25 @@ def test_replicas_are_named_for_those_who_use_them():
         assert all(found == both for found in resources(role)), role
     for role in ("writer", "rewrap"):
         assert all(found == key for found in resources(role)), role
+
+
+def test_names_beyond_latin_1_are_printed_as_iam_takes_them():
+    """CreatePolicy refuses a document with other characters, and counts the escaped ones."""
+    about = ("--metadata", "tests.cli.models:Abroad", *ABOUT[2:])
+
+    printed = run("--role", "reader", about=about).stdout
+    document = json.loads(printed)
+
+    # The pattern of PolicyDocument in the API reference of IAM.
+    assert re.fullmatch("[\u0009\u000a\u000d\u0020-\u00ff]+", printed)
+    assert size_of(document) == len(json.dumps(document, separators=(",", ":"), ensure_ascii=True))
+    assert "платежи" in document["Statement"][0]["Condition"]["StringEquals"].values()
+    with KmsServer() as server:
+        key = server.create_key().arn
+        own = {"kmsenv:table": "платежи", "kmsenv:column": "заметка"}
+        policy = run("--role", "writer", "--key", key, about=about).stdout
+        writer = clients.aws_kms(server, key, server.create_principal("writer", policy))
+        assert writer.generate_data_key(own).key_arn == key
 
 
 def test_scope_value_narrows_the_policy():

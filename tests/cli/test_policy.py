@@ -96,7 +96,7 @@ def test_names_beyond_latin_1_are_printed_as_iam_takes_them():
 
     # The pattern of PolicyDocument in the API reference of IAM.
     assert re.fullmatch("[\u0009\u000a\u000d\u0020-\u00ff]+", printed)
-    assert size_of(document) == len(json.dumps(document, separators=(",", ":"), ensure_ascii=True))
+    assert size_of({"ж": 1}) == len(r'{"\u0436":1}')
     assert "платежи" in document["Statement"][0]["Condition"]["StringEquals"].values()
     with KmsServer() as server:
         key = server.create_key().arn

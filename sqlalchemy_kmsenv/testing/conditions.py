@@ -106,7 +106,8 @@ class Condition:
         """Whether the condition is true of these facts."""
         values = facts.get(self.key, ())
         if self.operator == "Null":
-            return (not values) is (self.wanted[0].lower() == "true")
+            # "false": the key exists and its value is not null, and an empty text is null here.
+            return (not any(values)) is (self.wanted[0].lower() == "true")
         if not values:
             return self._holds_for_nothing()
         fitting = [self._fits(value) for value in values]

@@ -172,6 +172,17 @@ def test_role_is_limited_to_the_scope_values_that_are_given(server, models, prin
     assert done == [{"Decrypt"}, set(), {"Decrypt"}, {"Decrypt"}]
 
 
+def test_empty_scope_value_is_refused(server, models, principal):
+    """AWS advises against empty values, and does not promise what Null makes of them."""
+    context = {TABLE: PINGS, COLUMN: "position", "device_id": "", **OWN}
+
+    root = clients.client(server)
+
+    for role in (Role.WRITER, Role.READER, Role.REWRAP):
+        client = clients.client(server, principal(role))
+        assert allowed(calls(client, root, models.key.arn, context)) <= {"DescribeKey"}, role
+
+
 def test_rewrap_role_moves_to_its_own_key_only(server, models, principal):
     """Else it could move data keys to one whose policy lets everybody decrypt."""
     other = server.create_key().arn

@@ -22,9 +22,10 @@ from sqlalchemy_kmsenv.cli.scopes import parse_scope_values, scope_option
 from sqlalchemy_kmsenv.cli.subject import Models, models_options
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings, keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.kms.aws_arguments import is_key_arn
 from sqlalchemy_kmsenv.kms.protocol import ReplicatedKms
 
-_KEY = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<arn>arn:[a-z0-9-]+:kms:[^=\s]*:key/[^=\s]+)")
+_KEY = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<arn>[^=]+)")
 _LIMITS = {"managed": MANAGED_CHARACTERS, "inline": INLINE_CHARACTERS}
 
 
@@ -96,10 +97,10 @@ def _given(keys: Iterable[str]) -> dict[str, list[str]]:
     given: dict[str, list[str]] = {}
     for text in keys:
         match = _KEY.fullmatch(text)
-        if match is None:
+        if match is None or not is_key_arn(match["arn"]):
             raise Refusal(
                 f"--key {text!r} is not like [NAME=]arn:aws:kms:REGION:ACCOUNT:key/ID; a policy"
-                " cannot name a key by its alias"
+                " cannot name a key by its alias, and is for no other key than the keyring's"
             )
         given.setdefault(match["name"] or "default", []).append(match["arn"])
     return given

@@ -131,6 +131,8 @@ def test_long_policy_is_a_list_of_shorter_ones():
     ("options", "words"),
     [
         (("--role", "admin"), "admin"),
+        (("--role", "reader", "--key", "arn:aws:kms:*:*:key/*"), "no other key"),
+        (("--role", "reader", "--key", f"default={KEY[:-1]}?"), "no other key"),
         (("--role", "reader", "--scope-value", "tenant"), "not like COLUMN=VALUE"),
         (("--role", "reader", "--scope-value", "planet=mars"), "is not a scope column"),
         (("--role", "reader", "--column", "cli_pings.nothing"), "is not an encrypted column"),

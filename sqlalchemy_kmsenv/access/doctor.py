@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy_kmsenv.access.checks import Check, check
 from sqlalchemy_kmsenv.access.clocks import clock_check, policy_checks
 from sqlalchemy_kmsenv.access.contexts import ScopeValues, column_contexts
-from sqlalchemy_kmsenv.access.keys import CREDENTIALS, key_checks
+from sqlalchemy_kmsenv.access.keys import CREDENTIALS, key_checks, replicas_of
 from sqlalchemy_kmsenv.access.permissions import permission_checks
 from sqlalchemy_kmsenv.access.policies import Role
 from sqlalchemy_kmsenv.access.samples import LOOKED_AT, Look, look
@@ -21,6 +21,8 @@ from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring import Keyring
 
 ENVELOPES = "values are envelopes"
+# Replicas unwrap, and do nothing else.
+_IN_REPLICAS = frozenset({Role.READER, Role.AUDITOR})
 USUAL_ROLES = (Role.WRITER, Role.READER)
 
 
@@ -69,6 +71,9 @@ def _keyring(name: str, keyring: Keyring, roles: frozenset[Role]) -> Iterator[Ch
     for number, kms in enumerate(keyring.services):
         role = f"keyring {name}" if number == 0 else f"keyring {name}, unwrap only {number}"
         yield from key_checks(role, kms, roles)
+        for replica in replicas_of(kms) if roles & _IN_REPLICAS else ():
+            where = replica.resolve().split(":")[3]
+            yield from key_checks(f"{role}, replica in {where}", replica, roles & _IN_REPLICAS)
     yield from policy_checks(f"keyring {name}", keyring)
 
 

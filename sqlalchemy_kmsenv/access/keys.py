@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy_kmsenv.access.checks import Check, check
 from sqlalchemy_kmsenv.access.policies import Role
 from sqlalchemy_kmsenv.errors import KeyServiceDeniedError, KmsEnvError
-from sqlalchemy_kmsenv.kms.protocol import KeyDescription, Kms, RotatingKms, inspectable
+from sqlalchemy_kmsenv.kms.protocol import (
+    InspectableKms,
+    KeyDescription,
+    Kms,
+    ReplicatedKms,
+    RotatingKms,
+    inspectable,
+)
 
 CREDENTIALS = "credentials found"
 REACHABLE = "key reachable"
@@ -29,6 +36,17 @@ _NOT_ALLOWED = frozenset(
         "UnauthorizedOperation",
     }
 )
+
+
+def replicas_of(kms: Kms) -> Sequence[InspectableKms]:
+    """The key in the other Regions in which it unwraps.
+
+    None where its name cannot be looked up: what is asked of the key itself says so.
+    """
+    try:
+        return kms.replicas() if isinstance(kms, ReplicatedKms) else ()
+    except KmsEnvError:
+        return ()
 
 
 def key_checks(subject: str, kms: Kms, roles: frozenset[Role]) -> Iterator[Check]:

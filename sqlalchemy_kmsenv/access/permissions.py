@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sqlalchemy_kmsenv.access.checks import Check, ask
 from sqlalchemy_kmsenv.access.contexts import ColumnContext
+from sqlalchemy_kmsenv.access.keys import replicas_of
 from sqlalchemy_kmsenv.access.policies import Role
 from sqlalchemy_kmsenv.access.samples import Sample
 from sqlalchemy_kmsenv.keyring import Keyring
@@ -34,7 +35,9 @@ def permission_checks(
         yield ask(subject, MAY_MAKE, lambda: inspectable(wrapping).would_generate(pairs))
     for kms in keyring.services:
         if Role.READER in roles:
-            yield _key_use(subject, kms, None, column, sample)
+            # A role that may not unwrap in a replica's Region fails when its own is down.
+            for place in (kms, *replicas_of(kms)):
+                yield _key_use(subject, place, None, column, sample)
         if Role.REWRAP in roles:
             yield _key_use(subject, kms, wrapping, column, sample)
 

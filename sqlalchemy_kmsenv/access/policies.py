@@ -19,7 +19,11 @@ class Role(StrEnum):
     """Inserts and overwrites values; cannot read them back, once its data keys are gone."""
     READER = "reader"
     REWRAP = "rewrap"
-    """Runs `kmsenv survey` and `kmsenv rewrap`; can never see a value."""
+    """Runs `kmsenv survey` and `kmsenv rewrap`; can never see a value.
+
+    It can move a data key from any context of its policy to any other of it, and so to
+    whoever may read there: docs/operating.md.
+    """
     AUDITOR = "auditor"
     """Looks at the keys, their state and rotation, and at no value."""
 

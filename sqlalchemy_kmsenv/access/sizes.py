@@ -24,7 +24,8 @@ VERSION = "2012-10-17"
 def size_of(document: Mapping[str, Any]) -> int:
     """Characters as IAM counts them."""
     # A space inside of a name would count, but compact JSON is what is compared with the limit.
-    return len(json.dumps(document, separators=(",", ":"), ensure_ascii=False))
+    # Escaped as where it is printed, since IAM takes Latin-1 alone: a letter may be six characters.
+    return len(json.dumps(document, separators=(",", ":")))
 
 
 def packed(statements: Sequence[Statement], limit: int) -> list[Document]:

@@ -22,8 +22,10 @@ from sqlalchemy_kmsenv.cli.scopes import parse_scope_values, scope_option
 from sqlalchemy_kmsenv.cli.subject import Models, models_options
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings, keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.kms.aws_arguments import is_key_arn
+from sqlalchemy_kmsenv.kms.protocol import ReplicatedKms
 
-_KEY = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<arn>arn:[a-z0-9-]+:kms:[^=\s]*:key/[^=\s]+)")
+_KEY = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<arn>[^=]+)")
 _LIMITS = {"managed": MANAGED_CHARACTERS, "inline": INLINE_CHARACTERS}
 
 
@@ -72,15 +74,19 @@ def policy(
     One JSON document, or a list of them where IAM ends a policy before: attach each to
     the same role.
     """
+    wanted = Role(role)
     with in_words():
         metadata = models()
         bindings = list(models.bindings(metadata).values())
         given = _given(keys)
         contexts = column_contexts(bindings, parse_scope_values(scope_values))
         documents = policies(
-            Role(role),
+            wanted,
             contexts,
-            {name: given.get(name) or _asked(metadata, name) for name in _names(bindings)},
+            {
+                name: given.get(name) or _asked(metadata, name, Role(role))
+                for name in _names(bindings)
+            },
             describe=describe or _by_alias(bindings),
             limit=_LIMITS[limit],
         )
@@ -91,17 +97,22 @@ def _given(keys: Iterable[str]) -> dict[str, list[str]]:
     given: dict[str, list[str]] = {}
     for text in keys:
         match = _KEY.fullmatch(text)
-        if match is None:
+        if match is None or not is_key_arn(match["arn"]):
             raise Refusal(
                 f"--key {text!r} is not like [NAME=]arn:aws:kms:REGION:ACCOUNT:key/ID; a policy"
-                " cannot name a key by its alias"
+                " cannot name a key by its alias, and is for no other key than the keyring's"
             )
         given.setdefault(match["name"] or "default", []).append(match["arn"])
     return given
 
 
-def _asked(metadata: MetaData, name: str) -> list[str]:
-    return list(attached_keyrings(metadata)[name].key_arns().values())
+def _asked(metadata: MetaData, name: str, role: Role) -> list[str]:
+    keyring = attached_keyrings(metadata)[name]
+    arns = list(keyring.key_arns().values())
+    if role not in {Role.READER, Role.AUDITOR}:
+        return arns
+    replicated = [kms for kms in keyring.services if isinstance(kms, ReplicatedKms)]
+    return arns + [replica.resolve() for kms in replicated for replica in kms.replicas()]
 
 
 def _names(bindings: Sequence[Binding]) -> list[str]:
@@ -115,7 +126,8 @@ def _by_alias(bindings: Sequence[Binding]) -> bool:
 
 def _print(documents: Sequence[Document], limit: str) -> None:
     shown = documents[0] if len(documents) == 1 else list(documents)
-    click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    # With other letters escaped: CreatePolicy takes a document of Latin-1 alone.
+    click.echo(json.dumps(shown, indent=2))
     if len(documents) == 1:
         return
     words = f"{len(documents)} policies: IAM ends one at {_LIMITS[limit]:,} characters."

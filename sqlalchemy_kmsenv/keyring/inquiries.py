@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlalchemy_kmsenv.context import alike
 from sqlalchemy_kmsenv.envelope import InlineReference
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
@@ -33,7 +34,7 @@ class Inquiries:
         """The whole encryption context: the keyring's own pairs and these.
 
         Raises:
-            ConfigurationError: both name the same pair.
+            ConfigurationError: both name the same pair, or two names differ by case alone.
         """
         return self._context(pairs)
 
@@ -82,4 +83,11 @@ class Inquiries:
                 f"Keyring(context=...) names {sorted(clash)} that scope columns name too; one of"
                 " both would hide the other, so rename the pair of the keyring"
             )
-        return {**self._pairs, **dict(pairs)}
+        joined = {**self._pairs, **dict(pairs)}
+        if len({name.lower() for name in joined}) < len(joined):
+            raise ConfigurationError(
+                f"{alike(joined)} of Keyring(context=...) and scope columns are names that IAM does"
+                " not tell apart: rename the pair of the keyring, or one of the columns, so that"
+                " they differ by more than case"
+            )
+        return joined

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.kms import aws_answers
 from sqlalchemy_kmsenv.kms.arguments import checked_context, checked_wrapped
 from sqlalchemy_kmsenv.kms.aws_arguments import is_key_arn
+from sqlalchemy_kmsenv.kms.aws_regions import Regions
 
 if TYPE_CHECKING:
     from sqlalchemy_kmsenv.kms.aws_client import AwsClient
@@ -18,6 +20,7 @@ class AwsInspection:
     """The methods of ``AwsKms`` that use no data key."""
 
     _client: AwsClient
+    _regions: Regions
     _key_id: str
     _arn: str | None
     _grant_tokens: list[str]
@@ -58,6 +61,23 @@ class AwsInspection:
         """
         with self._client.lock():
             return self.describe().arn if self._arn is None else self._arn
+
+    def replicas(self) -> list[Self]:
+        """This key in each of its ``replica_regions``, with its ARN there; none is asked.
+
+        An alias is looked up as by ``resolve``. A key that is no multi-Region one has none.
+        """
+        _, *others = self._regions._clients  # noqa: SLF001  Regions are asked one by one here
+        arn = self.resolve() if others else ""
+        return [self._in(client, arn) for client in others if ":key/mrk-" in arn]
+
+    def _in(self, client: AwsClient, arn: str) -> Self:
+        parts = arn.split(":")
+        parts[3] = client.region or ""
+        there = copy.copy(self)
+        there._client, there._regions = client, Regions(client, [])  # noqa: SLF001  its own
+        there._key_id = there._arn = ":".join(parts)  # noqa: SLF001
+        return there
 
     def would_generate(self, context: EncryptionContext) -> None:
         """Return where ``generate_data_key`` would be allowed (GenerateDataKey, DryRun)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -165,6 +165,18 @@ class RotatingKms(Kms, Protocol):
 
     def rotation(self) -> KeyRotation:
         """What the service says. One call."""
+        ...
+
+
+@runtime_checkable
+class ReplicatedKms(Kms, Protocol):
+    """A ``Kms`` that unwraps in other Regions too, where its own is unavailable."""
+
+    def replicas(self) -> Sequence[InspectableKms]:
+        """The key in each of these Regions, in the order of trying; none is asked.
+
+        Each resolves to its ARN there. Raises what ``resolve`` of the key itself would.
+        """
         ...
 
 

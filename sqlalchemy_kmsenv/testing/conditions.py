@@ -38,6 +38,7 @@ KNOWN = frozenset(
     }
 )
 
+_ARN_COLONS = 5
 _Match = Callable[[str, str], bool]
 
 
@@ -61,6 +62,17 @@ def _like(wanted: str, value: str) -> bool:
     return wildcard(wanted).fullmatch(value) is not None
 
 
+def _like_arn(wanted: str, value: str) -> bool:
+    # Part by part: a wildcard does not reach over a colon, but for the last part's own.
+    pairs = zip(wanted.split(":", _ARN_COLONS), value.split(":", _ARN_COLONS), strict=False)
+    return is_arn_pattern(value) and all(_like(part, own) for part, own in pairs)
+
+
+def is_arn_pattern(text: str) -> bool:
+    """Whether ``text`` has the six parts of an ARN, with wildcards or without."""
+    return text.startswith("arn:") and text.count(":") >= _ARN_COLONS
+
+
 _OPERATORS: Mapping[str, tuple[_Match, bool]] = MappingProxyType(
     {
         "StringEquals": (_equal, False),
@@ -69,10 +81,10 @@ _OPERATORS: Mapping[str, tuple[_Match, bool]] = MappingProxyType(
         "StringNotEqualsIgnoreCase": (_equal_without_case, True),
         "StringLike": (_like, False),
         "StringNotLike": (_like, True),
-        "ArnEquals": (_like, False),
-        "ArnLike": (_like, False),
-        "ArnNotEquals": (_like, True),
-        "ArnNotLike": (_like, True),
+        "ArnEquals": (_like_arn, False),
+        "ArnLike": (_like_arn, False),
+        "ArnNotEquals": (_like_arn, True),
+        "ArnNotLike": (_like_arn, True),
         "Bool": (_equal_without_case, False),
     }
 )
@@ -94,7 +106,8 @@ class Condition:
         """Whether the condition is true of these facts."""
         values = facts.get(self.key, ())
         if self.operator == "Null":
-            return (not values) is (self.wanted[0].lower() == "true")
+            # "false": the key exists and its value is not null, and an empty text is null here.
+            return (not any(values)) is (self.wanted[0].lower() == "true")
         if not values:
             return self._holds_for_nothing()
         fitting = [self._fits(value) for value in values]
@@ -138,7 +151,21 @@ def _condition(written: str, key: str, values: object, where: str) -> Condition:
         raise _refusal(f"{where}: the key {key!r} is not evaluated here")
     if folded in SEVERAL and not quantifier and operator != "Null":
         raise _refusal(f"{where}: {key} has several values; write ForAllValues: or ForAnyValue:")
-    return Condition(operator, folded, _texts(values, where), quantifier, rest != operator)
+    if quantifier and (rest == "Null" or (quantifier == "ForAllValues" and folded not in SEVERAL)):
+        raise _refusal(f"{where}: {quantifier} is for keys with several values, and not for Null")
+    wanted = _texts(values, where)
+    _check_values(operator, wanted, where)
+    return Condition(operator, folded, wanted, quantifier, rest != operator)
+
+
+def _check_values(operator: str, wanted: Sequence[str], where: str) -> None:
+    if operator in {"Null", "Bool"} and [text.lower() for text in wanted] not in (
+        ["true"],
+        ["false"],
+    ):
+        raise _refusal(f"{where} must have one value, true or false")
+    if operator.startswith("Arn") and not all(map(is_arn_pattern, wanted)):
+        raise _refusal(f"{where} must have ARNs of six parts, each with wildcards or without")
 
 
 def _texts(values: object, where: str) -> tuple[str, ...]:

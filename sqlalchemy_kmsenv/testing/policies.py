@@ -10,16 +10,30 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
-from sqlalchemy_kmsenv.testing.conditions import Condition, Facts, parse_conditions, wildcard
+from sqlalchemy_kmsenv.testing.conditions import (
+    Condition,
+    Facts,
+    is_arn_pattern,
+    parse_conditions,
+    wildcard,
+)
+from sqlalchemy_kmsenv.testing.service_model import operations
 
 PolicyDocument = Mapping[str, Any] | str
 """An IAM policy, as JSON text or as what that parses to."""
 
 _Effect = Literal["Allow", "Deny"]
 _VERSIONS = ("2012-10-17", "2008-10-17")
+_SID = re.compile(r"[A-Za-z0-9]+")
+_SERVICE = re.compile(r"[a-z0-9-]+")
+# Permissions that are no operations, and an operation that the oldest botocore does not know.
+_MORE_ACTIONS = frozenset(
+    {"ReEncryptFrom", "ReEncryptTo", "SynchronizeMultiRegionKey", "ListKeyRotations"}
+)
 _ELEMENTS = frozenset(
     {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
 )
@@ -96,16 +110,37 @@ def _statements(document: PolicyDocument) -> list[Statement]:
         raise _refusal(f"Version must be {_VERSIONS[0]!r}")
     statements = content.get("Statement")
     listed = statements if isinstance(statements, list | tuple) else [statements]
-    return [_statement(one, f"Statement[{i}]") for i, one in enumerate(listed)]
+    if not listed:
+        raise _refusal("Statement is empty")
+    parsed = [_statement(one, f"Statement[{i}]") for i, one in enumerate(listed)]
+    _check_names_of_statements([o["Sid"] for o in listed if isinstance(o, Mapping) and "Sid" in o])
+    return parsed
+
+
+def _check_names_of_statements(names: Sequence[object]) -> None:
+    for name in names:
+        if not isinstance(name, str) or not _SID.fullmatch(name):
+            raise _refusal(f"Sid {name!r} is not of letters and digits alone")
+        if names.count(name) > 1:
+            raise _refusal(f"Sid {name!r} names several statements")
 
 
 def _loaded(document: PolicyDocument) -> object:
     if not isinstance(document, str):
         return document
     try:
-        return json.loads(document)
+        return json.loads(document, object_pairs_hook=_without_repeats)
     except ValueError as error:
         raise _refusal("it is not JSON") from error
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise _refusal(f"{repeated!r} stands twice in one object of the JSON")
+    return found
 
 
 def _statement(content: object, where: str) -> Statement:
@@ -130,7 +165,31 @@ def _names(content: Mapping[str, Any], element: str, where: str, *, ignore_case:
     if len(given) != 1:
         raise _refusal(f"{where} must have either {element} or Not{element}")
     patterns = _texts(content[given[0]], f"{where}.{given[0]}")
+    for pattern in patterns:
+        if pattern != "*":
+            _CHECKS[element](pattern, f"{where}.{given[0]}")
     return _Names(patterns, given[0].startswith("Not"), ignore_case)
+
+
+def _check_action(pattern: str, where: str) -> None:
+    service, _, name = pattern.lower().partition(":")
+    if not _SERVICE.fullmatch(service) or not name:
+        raise _refusal(f"{where}: {pattern!r} is not like kms:Decrypt, nor '*'")
+    if service == "kms" and not set(name) & set("*?") and name not in _kms_actions():
+        raise _refusal(f"{where}: {pattern!r} is no action of KMS")
+
+
+def _check_resource(pattern: str, where: str) -> None:
+    if not is_arn_pattern(pattern):
+        raise _refusal(f"{where}: {pattern!r} is neither an ARN of six parts nor '*'")
+
+
+_CHECKS = {"Action": _check_action, "Resource": _check_resource}
+
+
+@cache
+def _kms_actions() -> frozenset[str]:
+    return frozenset(name.lower() for name in (operations() - {"ReEncrypt"}) | _MORE_ACTIONS)
 
 
 def _texts(value: object, where: str) -> tuple[str, ...]:

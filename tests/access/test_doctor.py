@@ -196,6 +196,61 @@ def test_policy_of_a_role_is_all_that_its_examination_needs(world, role):
     assert noes(unable) == missing[role]
 
 
+@pytest.fixture
+def replicated(world):
+    """A function: the multi-Region key of the rows, as a caller has it who wants a replica."""
+    key = world.server.create_key(MultiRegion=True)
+    world.server.call("EnableKeyRotation", KeyId=key.arn)
+    attach_keyrings(world.models.Base.metadata, keyring_of(clients.aws_kms(world.server, key.arn)))
+    ping = {"id": 2, "device_id": "d1", "position": {"lat": 1}, "battery": 1, "note": CANARY}
+    with world.engine.begin() as connection:
+        connection.execute(text("DELETE FROM kmsenv_access_pings"))
+        connection.execute(text("DELETE FROM kmsenv_access_people"))
+        connection.execute(insert(world.models.Ping), [ping])
+        connection.execute(insert(world.models.Person), [{"id": 2, "name": CANARY}])
+
+    def kms(principal=None):
+        return clients.aws_kms(
+            world.server, key.arn, principal, replica_regions=["eu-west-1"], max_attempts=1
+        )
+
+    return SimpleNamespace(key=key, kms=kms)
+
+
+@on("sqlite")
+def test_replica_that_does_not_exist_is_a_no(world, replicated):
+    """Found out before the outage in which it is needed; a writer does not need it."""
+    absent = world.examine(replicated.kms())
+    writer = world.examine(replicated.kms(), roles=[Role.WRITER])
+    replicated.key.replicate("eu-west-1")
+    present = world.examine(replicated.kms(), roles=Role)
+
+    assert noes(absent) == {REACHABLE, MAY_UNWRAP}
+    (unreachable,) = [one for one in absent if one.question == REACHABLE and not one.passed]
+    assert unreachable.subject == "keyring default, replica in eu-west-1"
+    assert noes(writer) == noes(present) == set()
+    asked = [one.detail for one in present if one.question == MAY_UNWRAP]
+    assert len(asked) == 8
+    assert sum("eu-west-1" in detail for detail in asked) == 4
+
+
+@on("sqlite")
+@pytest.mark.parametrize("role", [Role.READER, Role.AUDITOR])
+def test_role_that_may_nothing_in_a_replica_region_is_a_no(world, replicated, role):
+    """A policy of the key's own ARN alone works until its Region is down."""
+    replica = replicated.key.replicate("eu-west-1")
+    contexts = column_contexts(world.models.bindings)
+
+    def answered(name, *arns):
+        documents = policies(role, contexts, {"default": arns})
+        somebody = world.server.create_principal(name, *documents)
+        return noes(world.examine(replicated.kms(somebody), roles=[role]))
+
+    missing = {Role.READER: {MAY_UNWRAP}, Role.AUDITOR: {DESCRIBED}}
+    assert answered("home-alone", replicated.key.arn) == missing[role]
+    assert answered("both", replicated.key.arn, replica.arn) == set()
+
+
 @on("sqlite")
 def test_other_permissions_than_those_of_the_role_are_not_asked_for(world):
     """A writer that cannot read is as it should be."""

@@ -172,6 +172,17 @@ def test_role_is_limited_to_the_scope_values_that_are_given(server, models, prin
     assert done == [{"Decrypt"}, set(), {"Decrypt"}, {"Decrypt"}]
 
 
+def test_empty_scope_value_is_refused(server, models, principal):
+    """AWS advises against empty values, and does not promise what Null makes of them."""
+    context = {TABLE: PINGS, COLUMN: "position", "device_id": "", **OWN}
+
+    root = clients.client(server)
+
+    for role in (Role.WRITER, Role.READER, Role.REWRAP):
+        client = clients.client(server, principal(role))
+        assert allowed(calls(client, root, models.key.arn, context)) <= {"DescribeKey"}, role
+
+
 def test_rewrap_role_moves_to_its_own_key_only(server, models, principal):
     """Else it could move data keys to one whose policy lets everybody decrypt."""
     other = server.create_key().arn
@@ -198,6 +209,34 @@ def test_rewrap_role_moves_to_its_own_key_only(server, models, principal):
     for illegitimate in illegal():
         change = {"DestinationEncryptionContext": illegitimate}
         assert allowed({"context": lambda change=change: move(**change)}) == set(), illegitimate
+
+
+def test_rewrap_role_moves_between_scopes_unless_it_is_limited_to_one(server, models, principal):
+    """The limit that the page about operating tells of, and the way around it."""
+    own = {TABLE: PINGS, COLUMN: "position", "device_id": "d1", **OWN}
+    other = {**own, "device_id": "d2"}
+    key = models.key.arn
+    blob = (
+        clients.client(server)
+        .generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext=own)
+        .get("CiphertextBlob")
+    )
+
+    def moves(role, target):
+        client = clients.client(server, role)
+        call = lambda: client.re_encrypt(  # noqa: E731  it is tried below
+            CiphertextBlob=blob,
+            SourceKeyId=key,
+            SourceEncryptionContext=own,
+            DestinationKeyId=key,
+            DestinationEncryptionContext=target,
+        )
+        return bool(allowed({"ReEncrypt": call}))
+
+    anything = principal(Role.REWRAP)
+    one = principal(Role.REWRAP, scope_values={"device_id": ["d1"]})
+    assert (moves(anything, own), moves(anything, other)) == (True, True)
+    assert (moves(one, own), moves(one, other)) == (True, False)
 
 
 def test_rewrap_role_moves_from_a_former_key_and_never_back(server, models, principal):

@@ -48,6 +48,17 @@ class Bill(Other):
     memo: Mapped[str] = mapped_column(Encrypted(String))
 
 
+class Abroad(DeclarativeBase):
+    """Names that Latin-1 has no letters for."""
+
+
+class Payment(Abroad):
+    __tablename__ = "платежи"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    memo: Mapped[str] = mapped_column("заметка", Encrypted(String))
+
+
 NOTHING = MetaData()
 PLAIN = MetaData()
 Table("cli_plain", PLAIN, Column("id", Integer, primary_key=True), Column("raw", LargeBinary))

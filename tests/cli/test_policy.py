@@ -1,6 +1,7 @@
 """``kmsenv policy``: what is printed, and what is refused."""
 
 import json
+import re
 
 import pytest
 
@@ -70,6 +71,41 @@ def test_former_keys_follow_the_one_that_wraps():
     assert writer["Statement"][0]["Resource"] == KEY
 
 
+def test_replicas_are_named_for_those_who_use_them():
+    """A reader without them fails when the key's own Region is down, and not before."""
+    key = KEY.replace("1234abcd-12ab-34cd-56ef-1234567890ab", "mrk-" + "0" * 32)
+    about = (*ABOUT[:-1], f"aws-kms:///{key}?replica_regions=eu-west-1")
+    both = [key, key.replace("eu-central-1", "eu-west-1")]
+
+    def resources(role):
+        printed = json.loads(run("--role", role, about=about).stdout)
+        return [statement["Resource"] for statement in printed["Statement"]]
+
+    for role in ("reader", "auditor"):
+        assert all(found == both for found in resources(role)), role
+    for role in ("writer", "rewrap"):
+        assert all(found == key for found in resources(role)), role
+
+
+def test_names_beyond_latin_1_are_printed_as_iam_takes_them():
+    """CreatePolicy refuses a document with other characters, and counts the escaped ones."""
+    about = ("--metadata", "tests.cli.models:Abroad", *ABOUT[2:])
+
+    printed = run("--role", "reader", about=about).stdout
+    document = json.loads(printed)
+
+    # The pattern of PolicyDocument in the API reference of IAM.
+    assert re.fullmatch("[\u0009\u000a\u000d\u0020-\u00ff]+", printed)
+    assert size_of({"ж": 1}) == len(r'{"\u0436":1}')
+    assert "платежи" in document["Statement"][0]["Condition"]["StringEquals"].values()
+    with KmsServer() as server:
+        key = server.create_key().arn
+        own = {"kmsenv:table": "платежи", "kmsenv:column": "заметка"}
+        policy = run("--role", "writer", "--key", key, about=about).stdout
+        writer = clients.aws_kms(server, key, server.create_principal("writer", policy))
+        assert writer.generate_data_key(own).key_arn == key
+
+
 def test_scope_value_narrows_the_policy():
     """One role for each tenant."""
     document = json.loads(run("--role", "reader", "--scope-value", "tenant=acme").stdout)
@@ -95,6 +131,8 @@ def test_long_policy_is_a_list_of_shorter_ones():
     ("options", "words"),
     [
         (("--role", "admin"), "admin"),
+        (("--role", "reader", "--key", "arn:aws:kms:*:*:key/*"), "no other key"),
+        (("--role", "reader", "--key", f"default={KEY[:-1]}?"), "no other key"),
         (("--role", "reader", "--scope-value", "tenant"), "not like COLUMN=VALUE"),
         (("--role", "reader", "--scope-value", "planet=mars"), "is not a scope column"),
         (("--role", "reader", "--column", "cli_pings.nothing"), "is not an encrypted column"),

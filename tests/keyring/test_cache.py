@@ -535,6 +535,16 @@ def test_a_scope_column_named_as_a_pair_of_the_keyring_is_refused(kms):
         seal(keyring, b"a", pairs=of_tenant(1))
 
 
+def test_names_of_pairs_that_differ_by_case_alone_are_refused(kms):
+    """Condition keys of IAM have no case: no policy could allow both values."""
+    with pytest.raises(ConfigurationError, match=r"\['App', 'app'\].*rename"):
+        Keyring(kms, context={"App": "a", "env": "prod", "app": "b"})
+    with kms.expect(), pytest.raises(ConfigurationError, match=r"\['Tenant_ID', 'tenant_id'\]"):
+        seal(Keyring(kms, context={"Tenant_ID": "all"}), b"a", pairs=of_tenant(1))
+    with kms.expect(), pytest.raises(ConfigurationError, match="rename"):
+        Keyring(kms).context_of((("Region", "a"), ("region", "b")))
+
+
 @pytest.mark.parametrize("name", ["", "kmsenv:table", "KMSENV:x", "aws:x"])
 def test_reserved_names_of_pairs_are_refused(kms, name):
     """They belong to the library and to AWS."""

@@ -1,5 +1,6 @@
 """Who may do what: IAM policies and grants, evaluated as IAM does."""
 
+import json
 from typing import Any
 
 import boto3
@@ -298,8 +299,10 @@ def test_a_grant_token_counts_before_the_grant_is_known_everywhere():
         admin.close()
 
 
-def holds(operator, wanted, *values, key="kms:EncryptionContext:x"):
-    """Whether a condition is true of a request that has these values of the key."""
+def holds(operator, wanted, *values):
+    """Whether a condition is true of a request that has these values of a key."""
+    several = operator.startswith("For")
+    key = "kms:EncryptionContextKeys" if several else "kms:EncryptionContext:x"
     (condition,) = parse_conditions({operator: {key: wanted}}, "Statement")
     return condition.holds({key.lower(): values} if values else {})
 
@@ -324,11 +327,20 @@ def holds(operator, wanted, *values, key="kms:EncryptionContext:x"):
         ("StringLike", "[a]", ["a"], False),
         ("StringLike", "a.c", ["abc"], False),
         ("StringLike", "*", ["line\nbreak"], True),
+        ("ArnLike", "arn:aws:iam::*:user/b*", ["arn:aws:iam::1:user/bob"], True),
+        ("ArnLike", "arn:aws:iam::*:b*", ["arn:aws:iam::1:a:b"], False),
+        ("ArnEquals", "arn:*:bob:*:*:*", ["arn:aws:iam::1:user:bob:a"], False),
+        ("ArnEquals", "arn:aws:iam::1:role:*", ["arn:aws:iam::1:role:a:b"], True),
+        ("ArnNotLike", "arn:aws:iam::1:*", ["arn:aws:iam::2:user/bob"], True),
+        ("ArnLike", "arn:*:*:*:*:*", ["bob"], False),
         ("Bool", True, ["true"], True),
         ("Bool", "false", ["true"], False),
         ("Null", "true", [], True),
         ("Null", "true", ["a"], False),
         ("Null", False, ["a"], True),
+        ("Null", "false", [""], False),
+        ("Null", "true", [""], True),
+        ("StringEquals", "", [""], True),
         ("ForAllValues:StringEquals", ["a", "b"], ["a"], True),
         ("ForAllValues:StringEquals", ["a", "b"], ["a", "c"], False),
         ("ForAllValues:StringEquals", ["a"], [], True),
@@ -448,12 +460,57 @@ STATEMENT = {"Effect": "Allow", "Action": "kms:*", "Resource": "*"}
             }
         },
         {"Statement": {**STATEMENT, "Condition": {"ForSome:StringEquals": {"kms:KeySpec": "a"}}}},
+        '{"Statement": {"Effect": "Deny", "Action": "*", "Resource": "*", "Effect": "Allow"}}',
+        {"Statement": {**STATEMENT, "Action": "Decrypt"}},
+        {"Statement": {**STATEMENT, "Effect": "Deny", "Action": ["kms:*", "kms:Decript"]}},
+        {"Statement": {**STATEMENT, "Action": "kms:ReEncrypt"}},
+        {"Statement": {**STATEMENT, "Action": "k*:Decrypt"}},
+        {"Statement": {**STATEMENT, "Resource": "key/1234"}},
+        {"Statement": {**STATEMENT, "Resource": "arn:aws:kms:*90ab"}},
+        {"Statement": []},
+        {"Statement": [{**STATEMENT, "Sid": "A"}, {**STATEMENT, "Sid": "A"}]},
+        {"Statement": {**STATEMENT, "Sid": "a b"}},
+        {"Statement": {**STATEMENT, "Condition": {"Null": {"kms:KeySpec": "maybe"}}}},
+        {"Statement": {**STATEMENT, "Condition": {"Null": {"kms:KeySpec": ["true", "false"]}}}},
+        {"Statement": {**STATEMENT, "Condition": {"Bool": {"kms:MultiRegion": "yes"}}}},
+        {"Statement": {**STATEMENT, "Condition": {"BoolIfExists": {"kms:MultiRegion": "1"}}}},
+        {"Statement": {**STATEMENT, "Condition": {"ArnLike": {"aws:PrincipalArn": "arn:*bob"}}}},
+        {
+            "Statement": {
+                **STATEMENT,
+                "Condition": {"ForAllValues:StringEquals": {"kms:EncryptionContext:a": "b"}},
+            }
+        },
+        {
+            "Statement": {
+                **STATEMENT,
+                "Condition": {"ForAllValues:Null": {"kms:EncryptionContextKeys": "true"}},
+            }
+        },
     ],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_is_refused_when_it_is_given(kms_server, document):
     """A condition that silently never holds passes tests for the wrong reason."""
     with pytest.raises(ConfigurationError, match="the policy is refused"):
         kms_server.create_principal("x", document)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Action": "*"},
+        {"Action": ["KMS:decrypt", "kms:ReEncryptFrom", "kms:ListKeyRotations", "s3:GetObject"]},
+        {"Resource": "arn:aws:kms:*:111122223333:key/*"},
+        {"NotResource": "arn:aws:s3:::bucket/a:b", "Resource": None},
+        {"Sid": "Only1"},
+        {"Condition": {"Null": {"kms:EncryptionContextKeys": "false"}}},
+    ],
+)
+def test_what_iam_takes_is_taken(kms_server, change):
+    """Strictness that refuses a policy in use would be as wrong."""
+    statement = {name: part for name, part in {**STATEMENT, **change}.items() if part is not None}
+
+    kms_server.create_principal("x", json.dumps({"Statement": [statement]}))
 
 
 def test_the_root_principal_stays_what_it_is(kms_server):

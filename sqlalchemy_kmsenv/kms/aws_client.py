@@ -169,7 +169,11 @@ class AwsClient:
         if connection.role is None:
             return source
         return session_of_role(
-            connection.role, source, region=self.region, config=connection.config
+            connection.role,
+            source,
+            region=self.region,
+            config=connection.config,
+            allow_http=connection.allow_http,
         )
 
 

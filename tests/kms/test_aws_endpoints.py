@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.kms import AwsKms
 from tests.kms.aws_stub import session
+from tests.kms.sts_stub import running_sts
 from tests.kms.test_aws import CONTEXT, KEY_ARN, generated, stubbed
 from tests.kms.test_aws_production import ROLE
 
@@ -44,3 +45,24 @@ def test_http_on_this_machine_may_be_written_in_capitals(stub):
     made = stubbed(stub, endpoint_url=stub.url.upper()).generate_data_key(CONTEXT)
 
     assert made.key_arn == KEY_ARN
+
+
+@pytest.fixture
+def sts():
+    """An STS that gives credentials for an hour."""
+    with running_sts() as sts:
+        yield sts
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_role_is_not_assumed_over_http_of_the_environment(stub, sts, monkeypatch, scheme):
+    """The credentials of the role come back in the answer."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"{scheme}://0.0.0.0:{sts.url.rpartition(':')[2]}")
+    stub.answer = generated()
+
+    with pytest.raises(ConfigurationError, match=r"^the endpoint of STS is refused: over http"):
+        stubbed(stub, role_arn=ROLE).generate_data_key(CONTEXT)
+
+    assert (sts.requests, stub.requests) == ([], [])
+    stubbed(stub, role_arn=ROLE, allow_http=True).generate_data_key(CONTEXT)
+    assert len(sts.requests) == 1

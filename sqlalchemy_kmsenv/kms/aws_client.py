@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
@@ -142,8 +142,12 @@ class AwsClient:
 
     def _new_client(self) -> KMSClient:
         connection = self._connection
+        session = self._session()
+        if session.get_credentials() is None:
+            # A client would never look for them again; the process may be ahead of its sidecar.
+            raise NoCredentialsError
         try:
-            client = self._session().client(
+            client = session.client(
                 "kms",
                 region_name=self.region,
                 endpoint_url=connection.endpoint_url,

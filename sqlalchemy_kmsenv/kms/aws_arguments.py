@@ -92,16 +92,21 @@ def checked_endpoint(
         # Not repeated, since a password may be in it.
         message = (
             f"{name} is refused: it must look like https://HOST or http://HOST:PORT, "
-            "without user and password"
+            "without user and password, blanks and control characters"
         )
         raise ConfigurationError(message)
-    if endpoint_url.startswith("http:") and not (allow_http or _is_loopback(endpoint_url)):
+    if is_http(endpoint_url) and not (allow_http or _is_loopback(endpoint_url)):
         message = (
             f"{name} is refused: over http everybody on the way reads the data keys. Use https,"
             " or say allow_http=True where the way is known (a container on the same host)"
         )
         raise ConfigurationError(message)
     return endpoint_url
+
+
+def is_http(url: str) -> bool:
+    """Whether what is sent to ``url`` is not encrypted; schemes have no case."""
+    return urlsplit(url).scheme == "http"
 
 
 def checked_replica_regions(
@@ -208,6 +213,9 @@ def checked_retry_mode(mode: str) -> RetryMode:
 
 
 def _is_plain_url(url: str) -> bool:
+    # urlsplit drops some of these before it looks for the scheme, others read them as text.
+    if not url.isprintable() or " " in url:
+        return False
     try:
         parts = urlsplit(url)
         port_is_number = parts.port is None or parts.port > 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from sqlalchemy_kmsenv.kms.aws_arguments import RetryMode
 
 _Answer = TypeVar("_Answer")
+
+# The last two for what botocore lets through: files of credentials that cannot be read, and
+# renewed credentials that have expired already.
+_FAULTS = (BotoCoreError, ResponseParserError, ValueError, OSError, RuntimeError)
 
 _MAX_BACKOFF_SECONDS = 20.0  # botocore.retries.standard.ExponentialBackoff
 
@@ -98,7 +102,7 @@ class AwsClient:
                 return ask(self._client())
         except ClientError as error:
             raise self._refusal(operation, key_id, error) from error
-        except (BotoCoreError, ResponseParserError, ValueError) as error:
+        except _FAULTS as error:
             raise refusal_by_client(operation, key_id, error) from error
 
     def dry_run(self, operation: str, key_id: str, ask: Callable[[KMSClient], object]) -> None:
@@ -113,12 +117,17 @@ class AwsClient:
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") != "DryRunOperationException":
                 raise self._refusal(operation, key_id, error) from error
-        except (BotoCoreError, ResponseParserError, ValueError) as error:
+        except _FAULTS as error:
             raise refusal_by_client(operation, key_id, error) from error
 
-    def takes(self, operation: str, parameter: str) -> bool:
-        """Whether the installed botocore knows a parameter of an operation."""
-        shape = self._client().meta.service_model.operation_model(operation).input_shape
+    def takes(self, operation: str, key_id: str, parameter: str) -> bool:
+        """Whether the installed botocore knows a parameter of an operation.
+
+        Raises:
+            KmsEnvError: as ``call``, where no client can be made.
+        """
+        model = self.call(operation, key_id, lambda client: client.meta.service_model)
+        shape = model.operation_model(operation).input_shape
         return shape is not None and parameter in shape.members
 
     def lock(self) -> threading.RLock:
@@ -142,8 +151,12 @@ class AwsClient:
 
     def _new_client(self) -> KMSClient:
         connection = self._connection
+        session = self._session()
+        if session.get_credentials() is None:
+            # A client would never look for them again; the process may be ahead of its sidecar.
+            raise NoCredentialsError
         try:
-            client = self._session().client(
+            client = session.client(
                 "kms",
                 region_name=self.region,
                 endpoint_url=connection.endpoint_url,
@@ -169,7 +182,11 @@ class AwsClient:
         if connection.role is None:
             return source
         return session_of_role(
-            connection.role, source, region=self.region, config=connection.config
+            connection.role,
+            source,
+            region=self.region,
+            config=connection.config,
+            allow_http=connection.allow_http,
         )
 
 

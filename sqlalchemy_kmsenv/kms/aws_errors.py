@@ -64,28 +64,33 @@ KMS it is a quota of resources, not a throttle, and no retry cures it."""
 CLIENT_FAULTS: Final = _by_name(
     {
         KeyServiceDeniedError: """
-            CredentialRetrievalError LoginError NoAuthTokenError NoCredentialsError
-            PartialCredentialsError RefreshWithMFAUnsupportedError SSOError TokenRetrievalError
-            UnknownCredentialError
+            FileNotFoundError LoginError NoAuthTokenError NoCredentialsError
+            PartialCredentialsError PermissionError RefreshWithMFAUnsupportedError RuntimeError
+            SSOError TokenRetrievalError UnknownCredentialError
         """,
         KeyServiceUnavailableError: """
-            ConnectionError HTTPClientError IncompleteReadError MetadataRetrievalError
+            ConnectionError CredentialRetrievalError HTTPClientError IncompleteReadError
+            MetadataRetrievalError OSError
         """,
         ConfigurationError: """
             ApiVersionNotFoundError BaseEndpointResolverError ConfigNotFound ConfigParseError
             EndpointProviderError InvalidConfigError InvalidDefaultsMode
             InvalidEndpointConfigurationError InvalidProxiesConfigError
             InvalidRetryConfigurationError MissingDependencyException ParamValidationError
-            ProfileNotFound ServiceNotInRegionError UnknownRegionError ValidationError
+            ProfileNotFound SSLError ServiceNotInRegionError UnknownRegionError ValidationError
         """,
     }
 )
 """Classes of ``botocore.exceptions``, for what fails before or without an answer. The nearest
-one in an exception's ancestry counts."""
+one in an exception's ancestry counts.
+
+Those of Python are what botocore lets through: a token file that is not there or may not be
+read, any other trouble of the system, and (``RuntimeError``) renewed credentials that have
+expired already. ``SSLError`` is no outage: whoever answers is not who was asked for."""
 
 _ADVICE: Final[Mapping[type[KmsEnvError], str]] = MappingProxyType(
     {
-        ConfigurationError: "correct the key id, Region, endpoint or profile",
+        ConfigurationError: "correct the key id, Region, endpoint, trusted certificates or profile",
         KeyServiceDeniedError: "check the credentials, the IAM and key policies and the grants",
         KeyServiceUnavailableError: "try again later",
         KeyStateError: "look at the state of the key, and at its account and Region",

@@ -153,7 +153,7 @@ class AwsInspection:
     def _blob(self, operation: str, wrapped: bytes | None) -> dict[str, Any]:
         if wrapped is not None:
             return {"CiphertextBlob": checked_wrapped(wrapped)}
-        if not self._client.takes(operation, "DryRunModifiers"):
+        if not self._client.takes(operation, self._key_id, "DryRunModifiers"):
             message = (
                 f"whether {operation} would be allowed can be asked without a wrapped data key only"
                 " with a newer boto3 (DryRunModifiers): upgrade it, or give a stored envelope"

@@ -14,6 +14,8 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
 )
 
+from sqlalchemy_kmsenv.kms.aws_arguments import checked_endpoint
+
 if TYPE_CHECKING:
     from botocore.config import Config
 
@@ -36,12 +38,20 @@ class Role:
 
 
 def session_of_role(
-    role: Role, source: boto3.session.Session, *, region: str | None, config: Config
+    role: Role,
+    source: boto3.session.Session,
+    *,
+    region: str | None,
+    config: Config,
+    allow_http: bool,
 ) -> boto3.session.Session:
     """A session that acts as ``role``, which the credentials of ``source`` assume.
 
     No call is made before credentials are needed; they are asked for again some
     minutes before they expire. Time-outs and retries are those of ``config``.
+
+    Credentials raise ``ConfigurationError`` where the environment or the profile
+    names an endpoint that ``checked_endpoint`` refuses.
     """
 
     def renew() -> dict[str, Any]:
@@ -49,6 +59,7 @@ def session_of_role(
         sts = source.client(
             "sts", region_name=region, endpoint_url=role.sts_endpoint_url, config=config
         )
+        checked_endpoint(sts.meta.endpoint_url, allow_http=allow_http, name="the endpoint of STS")
         answer: Any = sts.assume_role(**role.request())
         found = answer["Credentials"]
         return {

@@ -4,6 +4,7 @@ import base64
 import os
 import socket
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -321,6 +322,30 @@ def test_answer_for_another_key_or_of_another_length_is_not_used(stub, changes):
             use()
         assert type(caught.value) is KeyServiceError
         assert_holds_no_secret(caught.value)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda kms: kms.generate_data_key(CONTEXT),
+        lambda kms: kms.unwrap(WRAPPED, CONTEXT, key_arn=KEY_ARN),
+    ],
+)
+def test_no_frame_of_a_refusal_holds_the_data_key(stub, use):
+    """Error reporters send the variables of every frame to somebody else."""
+    stub.answer = generated(KeyId=OTHER_ARN)
+
+    with pytest.raises(KeyServiceError) as caught:
+        use(stubbed(stub))
+
+    ours = [
+        frame.f_locals
+        for frame, _ in traceback.walk_tb(caught.value.__traceback__)
+        if frame.f_globals["__name__"].startswith("sqlalchemy_kmsenv.")
+    ]
+    assert len(ours) >= 2
+    for variables in ours:
+        assert PLAINTEXT.decode() not in repr(variables)
 
 
 @pytest.mark.parametrize("answer", [generated(CiphertextBlob=None), Answer(b"<html>"), Answer()])

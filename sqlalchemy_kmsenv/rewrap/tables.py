@@ -31,6 +31,7 @@ from sqlalchemy.types import NullType
 
 from sqlalchemy_kmsenv.columns import PackedCell
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.late_updates import database_set
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_of
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.rewrap.keyed import Key, behind, bound_parameters, up_to
@@ -171,7 +172,7 @@ def stored_bytes(value: Any) -> bytes:
 
 def _kept_columns(engine: Engine, cell: Column[Any], schema: str | None) -> list[str]:
     """The columns that the database changes at each UPDATE; setting them keeps them."""
-    names = {each.name for each in cell.table.columns if each.server_onupdate is not None}
+    names = set(database_set(cell.table))
     if engine.dialect.name in ("mysql", "mariadb"):
         with engine.connect() as connection:
             names |= set(connection.scalars(_ON_UPDATE, _place(cell, schema)))

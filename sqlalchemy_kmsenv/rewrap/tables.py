@@ -68,6 +68,9 @@ class RawTable:
         found = physical_columns(engine, owner.name, schema_of(owner, options))
         check_key(engine, keys, found)
         self.kept = _kept_columns(cell, found)
+        stored = found.get(cell.name)
+        self.bytes_at_most = None if stored is None else stored.bytes_at_most
+        """What the column takes of a value: without strict mode the rest would be cut off."""
         self.bare = table(
             owner.name,
             column(cell.name, LargeBinary()),

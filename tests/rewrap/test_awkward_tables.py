@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import (
     Column,
@@ -9,18 +11,22 @@ from sqlalchemy import (
     Enum,
     Float,
     Integer,
+    LargeBinary,
     MetaData,
     Numeric,
     String,
     Table,
     TypeDecorator,
+    event,
+    func,
     insert,
     select,
+    type_coerce,
 )
 from sqlalchemy.dialects import mysql, postgresql
 
-from sqlalchemy_kmsenv import ConfigurationError, Encrypted, attach_keyrings
-from sqlalchemy_kmsenv.rewrap import rewrap, survey
+from sqlalchemy_kmsenv import ConfigurationError, Encrypted, Keyring, LocalKms, attach_keyrings
+from sqlalchemy_kmsenv.rewrap import reencrypt, rewrap, survey
 from tests.conftest import on
 
 
@@ -170,3 +176,67 @@ def test_a_job_that_cannot_find_its_place_again_stops(engine, metadata, keyring)
     for size in (1, 2, 3):
         with pytest.raises(ConfigurationError, match="again"):
             survey(engine, metadata, batch_size=size)
+
+
+@on("mariadb")
+@pytest.mark.parametrize("mode", ["", "STRICT_ALL_TABLES"], ids=["lax", "strict"])
+@pytest.mark.parametrize("rows", [1, 6], ids=["one by one", "at once"])
+@pytest.mark.parametrize("job", [rewrap, reencrypt])
+def test_a_value_that_a_column_is_too_short_for_stays_as_it_is(
+    engine, metadata, keyring, local_kms, *, tmp_path, job, rows, mode
+):
+    """Without strict mode the database cuts its end off: a value that nobody can open again."""
+    table = made(
+        engine, metadata, keyring, Column("id", Integer, primary_key=True, autoincrement=False)
+    )
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"id": n, "text": f"{n}"} for n in range(rows)])
+        size = connection.scalar(select(func.length(type_coerce(table.c.text, LargeBinary))))
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} MODIFY text VARBINARY({size})")
+    # The name of a KMS key in another place may be longer, and so what it wraps.
+    new = Longer(LocalKms.create(tmp_path / "new.json", rewraps_from=[local_kms]))
+    attach_keyrings(metadata, default=Keyring(new, unwrap_only=[local_kms]))
+    event.listen(
+        engine,
+        "connect",
+        lambda connection, _: connection.query(f"SET SESSION sql_mode = '{mode}'"),
+    )
+    engine.dispose()
+
+    report = job(engine, metadata)
+
+    assert (report.counts.failed, report.counts.rewritten) == (rows, 0)
+    assert report.complete
+    assert not report.ok
+    failure = report.columns[0].failures[0]
+    assert failure.error == "UnreachedRowError"
+    assert "too short" in failure.message
+    with engine.connect() as connection:
+        assert len(connection.execute(select(table)).all()) == rows
+
+
+class Longer:
+    """A key service that wraps data keys in more bytes than the other."""
+
+    def __init__(self, kms):
+        self._kms = kms
+        self.resolve, self.describe = kms.resolve, kms.describe
+        self.would_rewrap, self.would_unwrap = kms.would_rewrap, kms.would_unwrap
+        self.would_generate = kms.would_generate
+
+    def generate_data_key(self, context):
+        """As the other."""
+        made = self._kms.generate_data_key(context)
+        return replace(made, wrapped=made.wrapped + MORE)
+
+    def rewrap(self, wrapped, context, **more):
+        """As the other."""
+        made = self._kms.rewrap(wrapped, context, **more)
+        return replace(made, wrapped=made.wrapped + MORE)
+
+    def unwrap(self, wrapped, context, **more):
+        """As the other."""
+        return self._kms.unwrap(wrapped.removesuffix(MORE), context, **more)
+
+
+MORE = bytes(8)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Connection,
     Integer,
     LargeBinary,
+    Table,
     and_,
     bindparam,
     case,
@@ -49,7 +50,7 @@ class LateUpdate:
         keys = list(rows.table.primary_key.columns)
         names = [each.binding.column.name for each in rows.columns]
         # What the database changes on every UPDATE was right when the row was inserted.
-        kept = [each.name for each in rows.table.columns if each.server_onupdate is not None]
+        kept = database_set(rows.table)
         columns: list[ColumnClause[Any]] = [
             *(column(each.name, each.type) for each in keys),
             *(column(name, LargeBinary()) for name in names),
@@ -118,6 +119,18 @@ class LateUpdate:
             )
             query = select(func.count()).select_from(self._target).where(or_(*same))
             yield connection.scalar(query) or 0
+
+
+def database_set(owner: Table) -> list[str]:
+    """The columns that the database sets on every UPDATE; an UPDATE that names them keeps them.
+
+    Generated columns are not among them: no statement may set those, and no need to.
+    """
+    return [
+        each.name
+        for each in owner.columns
+        if each.server_onupdate is not None and each.computed is None and each.identity is None
+    ]
 
 
 def _parts(cells: Sequence[Cells]) -> Iterator[slice]:

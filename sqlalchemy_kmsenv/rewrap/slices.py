@@ -257,6 +257,7 @@ def _database_failed(error: DBAPIError) -> str:
 
 
 _UNREACHED = (
-    "an UPDATE by primary key does not reach this row, though nobody else has written it; does a"
-    " trigger, a row security policy or max_allowed_packet keep the UPDATE from it?"
+    "an UPDATE by primary key does not reach this row, though nobody else has written it; is the"
+    " column too short for the new value, or does a trigger, a row security policy or"
+    " max_allowed_packet keep the UPDATE from it?"
 )

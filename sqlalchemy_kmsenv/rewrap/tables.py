@@ -6,7 +6,7 @@ Constructs of ``table()`` and ``column()``, so that neither ORM events nor defau
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -24,16 +24,17 @@ from sqlalchemy import (
     literal,
     select,
     table,
-    text,
     type_coerce,
 )
 from sqlalchemy.types import NullType
 
 from sqlalchemy_kmsenv.columns import PackedCell
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.late_updates import database_set
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_of
 from sqlalchemy_kmsenv.errors import ConfigurationError
-from sqlalchemy_kmsenv.rewrap.keyed import Key, behind, bound_parameters, up_to
+from sqlalchemy_kmsenv.rewrap.keyed import Key, behind, bound_parameters, key_text, up_to
+from sqlalchemy_kmsenv.rewrap.physical import Columns, check_key, physical_columns
 
 Rows = Sequence[Row[Any]]
 """Key parts, the first bytes of the value, its length, then one section for each binding."""
@@ -48,7 +49,7 @@ class RawTable:
     is how much of the value is.
 
     Raises:
-        ConfigurationError: the table has no primary key.
+        ConfigurationError: the table has no primary key, or one that pages cannot follow.
     """
 
     def __init__(
@@ -64,7 +65,12 @@ class RawTable:
         options: Options = engine.get_execution_options()
         bound = {each.column.name: each.column for b in bindings for each in b.bound_columns}
         named = {**bound, **{each.name: each for each in keys}}
-        self.kept = _kept_columns(engine, cell, schema_of(owner, options))
+        found = physical_columns(engine, owner.name, schema_of(owner, options))
+        check_key(engine, keys, found)
+        self.kept = _kept_columns(cell, found)
+        stored = found.get(cell.name)
+        self.bytes_at_most = None if stored is None else stored.bytes_at_most
+        """What the column takes of a value: without strict mode the rest would be cut off."""
         self.bare = table(
             owner.name,
             column(cell.name, LargeBinary()),
@@ -82,12 +88,25 @@ class RawTable:
     def page(
         self, connection: Connection, after: Key | None, upto: Key | None, limit: int | None
     ) -> Rows:
-        """The rows behind ``after``, not behind ``upto``, in the order of the key."""
+        """The rows behind ``after``, not behind ``upto``, in the order of the key.
+
+        Raises:
+            ConfigurationError: the row at ``after`` comes again.
+        """
         query = self._page(after is not None, upto is not None)
         given = {**bound_parameters(_AFTER, after or ()), **bound_parameters(_UPTO, upto or ())}
         if limit is not None:
             query = query.limit(limit)
-        return connection.execute(query, given).all()
+        rows = connection.execute(query, given).all()
+        ends = [tuple(row[: len(self.key)]) for row in (*rows[:1], *rows[-1:])]
+        if after is not None and after in ends:
+            raise ConfigurationError(
+                f"{self.bare.name}: the row with the key {', '.join(key_text(after))} came again"
+                " behind itself, so the key that the model gives is not the one that the database"
+                " has, and a job would read the same rows for ever; declare the key's columns with"
+                " the types that they have in the database"
+            )
+        return rows
 
     def row(self, connection: Connection, key: Key, size: int | None = None) -> Row[Any] | None:
         """One row, with the first ``size`` bytes of its value; all of them by default."""
@@ -169,21 +188,8 @@ def stored_bytes(value: Any) -> bytes:
     return value.encode(errors="surrogateescape") if isinstance(value, str) else bytes(value)
 
 
-def _kept_columns(engine: Engine, cell: Column[Any], schema: str | None) -> list[str]:
+def _kept_columns(cell: Column[Any], found: Columns) -> list[str]:
     """The columns that the database changes at each UPDATE; setting them keeps them."""
-    names = {each.name for each in cell.table.columns if each.server_onupdate is not None}
-    if engine.dialect.name in ("mysql", "mariadb"):
-        with engine.connect() as connection:
-            names |= set(connection.scalars(_ON_UPDATE, _place(cell, schema)))
+    names = set(database_set(cell.table))
+    names |= {name for name, each in found.items() if each.set_on_update}
     return sorted(names - {cell.name})
-
-
-_ON_UPDATE = text(
-    "SELECT column_name FROM information_schema.columns WHERE table_name = :name"
-    " AND table_schema = coalesce(:schema, database()) AND lower(extra) LIKE '%on update%'"
-)
-"""``ON UPDATE CURRENT_TIMESTAMP`` of the table itself, whatever the model says."""
-
-
-def _place(cell: Column[Any], schema: str | None) -> Mapping[str, Any]:
-    return {"name": cell.table.name, "schema": schema}

@@ -75,7 +75,8 @@ def _compile_mysql(element: Joined, compiler: SQLCompiler, **kw: Any) -> str:
 class CellWriter:
     """Writes cells of one column by the primary keys of their rows.
 
-    A cell is written where its first bytes still are ``OLD``.
+    A cell is written where its first bytes still are ``OLD``, and where the column is
+    long enough for it: without strict mode MySQL and MariaDB cut off what is too long.
     """
 
     def __init__(self, table: RawTable) -> None:
@@ -100,7 +101,9 @@ class CellWriter:
 
         ``OLD`` ends with the nonce, which is new at each writing.
         """
-        return sum(self._one_by_one(connection, "replace", group) for group in _by_old_size(writes))
+        limit = self._table.bytes_at_most
+        fit = [write for write in writes if limit is None or len(write[NEW]) <= limit]
+        return sum(self._one_by_one(connection, "replace", group) for group in _by_old_size(fit))
 
     def _splice_at_once(self, connection: Connection, group: Sequence[Write]) -> int:
         # One header for all: so is what is to be done, and the database does it in one go.
@@ -151,6 +154,8 @@ class CellWriter:
             if self._table.dialect_name in ("mysql", "mariadb"):
                 # CONCAT makes NULL of what is longer than max_allowed_packet.
                 where.append(new.is_not(None))
+            if self._table.bytes_at_most is not None:
+                where.append(func.length(new) <= self._table.bytes_at_most)
         bare = self._table.bare
         kept: dict[Any, Any] = {bare.c[name]: bare.c[name] for name in self._table.kept}
         return update(bare).where(*where).values({**kept, cell: new})

@@ -13,6 +13,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Computed,
     DateTime,
     Identity,
     Insert,
@@ -457,3 +458,25 @@ def test_a_flush_that_is_killed_at_any_point_leaves_no_row_without_its_value(
             texts = sorted((note.text, note.more) for note in notes if note.point == point)
             assert texts == [(f"text {i}", [i] if i % 2 or i == 4 else None) for i in range(5)]
     metadata.drop_all(engine)
+
+
+def test_a_table_with_a_generated_column_takes_rows(engine, metadata, keyring):
+    """No statement may set such a column, and the UPDATE after the INSERT must not try to."""
+    table = Table(
+        "kmsenv_generated",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("price", Integer),
+        Column("double", Integer, Computed("price * 2", persisted=True)),
+        Column("text", Encrypted(String)),
+    )
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+
+    with engine.begin() as connection:
+        connection.execute(insert(table).values(price=4, text="a"))
+        connection.execute(insert(table), [{"price": n, "text": f"b{n}"} for n in range(3)])
+        found = connection.execute(select(table.c.double, table.c.text)).all()
+
+    assert sorted(found) == [(0, "b0"), (2, "b1"), (4, "b2"), (8, "a")]

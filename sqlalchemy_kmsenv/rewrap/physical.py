@@ -1,0 +1,112 @@
+"""What the database itself says of a table's columns, whatever the model says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Engine, Float, text
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from sqlalchemy_kmsenv.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Physical:
+    """One column as the database has it."""
+
+    type_name: str
+    """In lower case, as the database's catalogue names it."""
+    set_on_update: bool = False
+    """Whether it has ``ON UPDATE CURRENT_TIMESTAMP``."""
+    bytes_at_most: int | None = None
+    """None where there is no limit that a value could reach."""
+
+
+Columns = dict[str, Physical]
+"""By name; none on SQLite, where the type of a column binds no value."""
+
+
+def physical_columns(engine: Engine, name: str, schema: str | None) -> Columns:
+    """The columns of a table that is there; none of one that is not."""
+    if engine.dialect.name in ("mysql", "mariadb"):
+        with engine.connect() as connection:
+            rows = connection.execute(_MYSQL, {"name": name, "schema": schema}).all()
+        return {
+            str(row[0]): Physical(str(row[1]).lower(), bool(row[2]), _limit(row[3])) for row in rows
+        }
+    if engine.dialect.name == "postgresql":
+        quote = engine.dialect.identifier_preparer.quote_identifier
+        whole = ".".join(quote(part) for part in (schema, name) if part)
+        with engine.connect() as connection:
+            rows = connection.execute(_POSTGRESQL, {"name": whole}).all()
+        return {str(row[0]): Physical(str(row[1])) for row in rows}
+    return {}
+
+
+def check_key(engine: Engine, keys: Iterable[Column[Any]], columns: Columns) -> None:
+    """Refuse keys in whose order pages would skip or repeat rows.
+
+    Raises:
+        ConfigurationError: one is such a key.
+    """
+    by_name = {name.lower(): found for name, found in columns.items()}
+    for key in keys:
+        found = by_name.get(key.name.lower())
+        why = _unfit(_implementation(engine, key.type), found.type_name if found else "")
+        if why:
+            raise ConfigurationError(f"{key.table.name}.{key.name}: {why}")
+
+
+def _unfit(model: TypeEngine[Any], stored: str) -> str | None:
+    if stored in ("enum", "set"):
+        return (
+            f"the database orders a key of the type {stored.upper()} by the place of its values in"
+            " the declaration, but compares it with a value as text, so a job would skip rows;"
+            " make the column a VARCHAR, or the table another primary key"
+        )
+    if stored in _FLOATS or isinstance(model, Float):
+        return (
+            "a floating point key comes back rounded, so a job could not find its place again and"
+            " would read rows twice; make the column an integer or a NUMERIC"
+        )
+    if stored == "citext" and model.__visit_name__ != "CITEXT":
+        return (
+            "the database orders a citext key without regard to case, but compares it with what"
+            " the model sends as text with regard to case, so a job would skip rows; declare the"
+            " column as CITEXT (sqlalchemy.dialects.postgresql) in the model"
+        )
+    return None
+
+
+_FLOATS = ("float", "double", "float4", "float8")
+
+
+def _implementation(engine: Engine, declared: TypeEngine[Any]) -> TypeEngine[Any]:
+    found = declared.dialect_impl(engine.dialect)
+    while isinstance(found, TypeDecorator):
+        found = found.impl_instance
+    return found
+
+
+def _limit(octets: Any) -> int | None:
+    # A LONGBLOB takes more than a packet does.
+    return None if octets is None or int(octets) >= _LONGBLOB else int(octets)
+
+
+_LONGBLOB = (1 << 32) - 1
+
+_MYSQL = text(
+    "SELECT column_name, data_type, lower(extra) LIKE '%on update%', character_octet_length"
+    " FROM information_schema.columns"
+    " WHERE table_name = :name AND table_schema = coalesce(:schema, database())"
+)
+
+_POSTGRESQL = text(
+    "SELECT a.attname, t.typname FROM pg_catalog.pg_attribute a"
+    " JOIN pg_catalog.pg_type d ON d.oid = a.atttypid"
+    # What a domain is of.
+    " JOIN pg_catalog.pg_type t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)"
+    " WHERE a.attrelid = to_regclass(:name) AND a.attnum > 0 AND NOT a.attisdropped"
+)

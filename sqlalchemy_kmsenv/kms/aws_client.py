@@ -60,6 +60,7 @@ class Connection:
     role: Role | None
     endpoint_url: str | None
     allow_http: bool
+    several_regions: bool
     config: Config
 
 
@@ -160,6 +161,7 @@ class AwsClient:
             name="endpoint_url",
             region=self.region,
             allow_http=connection.allow_http,
+            several_regions=connection.several_regions,
         )
         try:
             client: KMSClient = client_at(endpoint, "kms", session, connection.config)

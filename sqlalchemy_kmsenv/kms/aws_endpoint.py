@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.config import Config
 
-from sqlalchemy_kmsenv.kms.aws_arguments import checked_endpoint, is_http
+from sqlalchemy_kmsenv.kms.aws_arguments import (
+    check_serves_several_regions,
+    checked_endpoint,
+    is_http,
+)
 
 if TYPE_CHECKING:
     import boto3
+
+# Unknown to the stubs.
+_UNCONFIGURED: Final[dict[str, Any]] = {"ignore_configured_endpoint_urls": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +28,7 @@ class Endpoint:
     name: str
     region: str | None
     allow_http: bool
+    several_regions: bool = False
 
 
 def client_at(
@@ -30,12 +38,16 @@ def client_at(
 
     Raises:
         ConfigurationError: the environment or the profile names an endpoint that
-            ``checked_endpoint`` refuses.
+            ``checked_endpoint`` refuses, or one for a key of several Regions.
     """
     client = _client(endpoint, service, session, config)
     # Only now is it known: the environment and the profile may name an endpoint as well.
     url = client.meta.endpoint_url
     checked_endpoint(url, allow_http=endpoint.allow_http, name=endpoint.name)
+    if endpoint.several_regions:
+        own = config.merge(Config(**_UNCONFIGURED))
+        if url != _client(endpoint, service, session, own).meta.endpoint_url:
+            check_serves_several_regions(url)
     if not is_http(url):
         return client
     # HTTP_PROXY would read what was to stay on this machine. An empty mapping is botocore's

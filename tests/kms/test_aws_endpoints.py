@@ -9,7 +9,7 @@ from sqlalchemy_kmsenv.kms import AwsKms
 from tests.kms.aws_stub import session
 from tests.kms.sts_stub import running_sts
 from tests.kms.test_aws import CONTEXT, KEY_ARN, generated, stubbed
-from tests.kms.test_aws_production import ROLE
+from tests.kms.test_aws_production import MRK, ROLE
 
 IN_DISGUISE = [
     "HTTP://kms.internal",
@@ -93,3 +93,26 @@ def test_http_on_this_machine_goes_through_no_proxy(stub, sts, monkeypatch, name
 
     assert made.key_arn == KEY_ARN
     assert len(sts.requests) == len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL"])
+def test_endpoint_of_the_environment_cannot_serve_several_regions(monkeypatch, variable):
+    """Found at the first call, and not on the day on which the replica is needed."""
+    monkeypatch.setenv(variable, "https://vpce-1.kms.eu-central-1.vpce.amazonaws.com")
+    kms = AwsKms(MRK, replica_regions=["us-east-1"], session=session())
+
+    for client in kms._regions._clients:
+        with pytest.raises(ConfigurationError, match="one endpoint serves one Region"):
+            client._client()
+
+
+def test_replicas_are_asked_at_their_own_endpoints():
+    """What the check must let pass."""
+    kms = AwsKms(MRK, replica_regions=["us-east-1"], session=session(), use_fips=True)
+
+    hosts = [client._client().meta.endpoint_url for client in kms._regions._clients]
+
+    assert hosts == [
+        "https://kms-fips.eu-central-1.amazonaws.com",
+        "https://kms-fips.us-east-1.amazonaws.com",
+    ]

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 class KmsEnvError(Exception):
-    """Root of every error that this library raises."""
+    """Root of every error that this library raises.
+
+    ``request_id`` is that of the refused call to the key service, where there was one.
+    """
+
+    request_id: str | None = None
 
 
 class ConfigurationError(KmsEnvError):

@@ -22,7 +22,7 @@ LAYERS = [
     {"cli", "alembic_plugin"},
     {""},
 ]
-AWS = {"kms.aws_client", "kms.aws_role"}
+AWS = {"kms.aws_client", "kms.aws_endpoint", "kms.aws_role"}
 ONLY_IN = {
     "cryptography": {"aead"},
     "boto3": {*AWS, "testing.clients"},

@@ -89,21 +89,22 @@ class AwsKms(AwsInspection):
                 sts_endpoint_url, allow_http=allow_http, name="sts_endpoint_url"
             ),
         )
+        home = arguments.region_for(key_id, region)
+        replicas = arguments.checked_replica_regions(
+            replica_regions, key_id, home, endpoint_url=endpoint_url
+        )
         connection = Connection(
             session=session,
             role=self._role,
             endpoint_url=self._endpoint_url,
             allow_http=allow_http,
+            several_regions=bool(replicas),
             config=client_config(
                 self._patience,
                 pool_connections=arguments.checked_count("pool_connections", pool_connections),
                 use_fips=use_fips,
                 use_dualstack=use_dualstack,
             ),
-        )
-        home = arguments.region_for(key_id, region)
-        replicas = arguments.checked_replica_regions(
-            replica_regions, key_id, home, endpoint_url=endpoint_url
         )
         self._client = AwsClient(home, connection)
         self._regions = Regions(

@@ -34,7 +34,7 @@ def generated(answer: Mapping[str, Any], key_id: str) -> GeneratedDataKey:
     complete = bool(wrapped) and len(plaintext) == DATA_KEY_BYTES
     if not (complete and may_be_arn_of(arn, key_id)):
         _wipe(plaintext)
-        raise unexpected("GenerateDataKey", key_id)
+        raise unexpected("GenerateDataKey", key_id, request_id)
     return GeneratedDataKey(plaintext, wrapped, arn, material, request_id)
 
 
@@ -52,7 +52,7 @@ def unwrapped(answer: Mapping[str, Any], key_arn: str) -> UnwrappedDataKey:
     del answer
     if plaintext.key_arn != key_arn or len(plaintext) != DATA_KEY_BYTES:
         _wipe(plaintext)
-        raise unexpected("Decrypt", key_arn)
+        raise unexpected("Decrypt", key_arn, plaintext.request_id)
     return plaintext
 
 
@@ -64,7 +64,7 @@ def rewrapped(answer: Mapping[str, Any], key_arn: str, key_id: str) -> ReWrapped
     """
     renewed, arn = answer.get("CiphertextBlob", b""), answer.get("KeyId", "")
     if not (renewed and answer.get("SourceKeyId", "") == key_arn and may_be_arn_of(arn, key_id)):
-        raise unexpected("ReEncrypt", key_arn)
+        raise unexpected("ReEncrypt", key_arn, request_id_of(answer))
     material = material_id(answer.get("DestinationKeyMaterialId"))
     return ReWrappedDataKey(renewed, arn, material, request_id_of(answer))
 
@@ -78,7 +78,7 @@ def described(answer: Mapping[str, Any], key_id: str) -> KeyDescription:
     found = answer.get("KeyMetadata", {})
     arn = found.get("Arn", "")
     if not may_be_arn_of(arn, key_id):
-        raise unexpected("DescribeKey", key_id)
+        raise unexpected("DescribeKey", key_id, request_id_of(answer))
     return KeyDescription(
         arn,
         state=found.get("KeyState", "unknown"),
@@ -98,13 +98,13 @@ def rotation(answer: Mapping[str, Any]) -> KeyRotation:
     )
 
 
-def unexpected(operation: str, key_id: str) -> KeyServiceError:
+def unexpected(operation: str, key_id: str, request_id: str | None) -> KeyServiceError:
     """An answer that is not one to the question."""
     message = (
         f"AWS KMS: the answer to {operation} with {key_id} names another key or is "
         "incomplete, and is not used: check which service the endpoint really is"
     )
-    return KeyServiceError(message, operation=operation)
+    return KeyServiceError(message, operation=operation, request_id=request_id)
 
 
 def material_id(answered: object) -> str | None:

@@ -130,13 +130,24 @@ def checked_replica_regions(
     if "mrk-" not in key_id and "alias/" not in key_id:
         message = f"{key_id} is no multi-Region key (mrk-...): it has no replica_regions"
         raise ConfigurationError(message)
-    if endpoint_url is not None and not _is_loopback(endpoint_url):
+    if endpoint_url is not None:
+        check_serves_several_regions(endpoint_url)
+    return names
+
+
+def check_serves_several_regions(endpoint_url: str) -> None:
+    """Refuse the endpoint of one Region, which is any that is not on this machine.
+
+    Raises:
+        ConfigurationError: the message does not repeat it.
+    """
+    if not _is_loopback(endpoint_url):
         message = (
-            "endpoint_url and replica_regions together are refused: one endpoint serves one Region;"
-            " leave endpoint_url out, and give each VPC endpoint its private DNS name"
+            "endpoint_url and replica_regions together are refused, also where the environment or"
+            " the profile names the endpoint: one endpoint serves one Region; leave it out, and"
+            " give each VPC endpoint its private DNS name"
         )
         raise ConfigurationError(message)
-    return names
 
 
 def check_role(

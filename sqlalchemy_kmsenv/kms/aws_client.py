@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.parsers import ResponseParserError
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
-from sqlalchemy_kmsenv.kms.aws_arguments import checked_endpoint
+from sqlalchemy_kmsenv.kms.aws_endpoint import Endpoint, client_at
 from sqlalchemy_kmsenv.kms.aws_errors import refusal_by_client, refusal_by_service
 from sqlalchemy_kmsenv.kms.aws_logging import bodies_unlogged
 from sqlalchemy_kmsenv.kms.aws_role import Role, session_of_role
@@ -60,6 +60,7 @@ class Connection:
     role: Role | None
     endpoint_url: str | None
     allow_http: bool
+    several_regions: bool
     config: Config
 
 
@@ -155,13 +156,15 @@ class AwsClient:
         if session.get_credentials() is None:
             # A client would never look for them again; the process may be ahead of its sidecar.
             raise NoCredentialsError
+        endpoint = Endpoint(
+            url=connection.endpoint_url,
+            name="endpoint_url",
+            region=self.region,
+            allow_http=connection.allow_http,
+            several_regions=connection.several_regions,
+        )
         try:
-            client = session.client(
-                "kms",
-                region_name=self.region,
-                endpoint_url=connection.endpoint_url,
-                config=connection.config,
-            )
+            client: KMSClient = client_at(endpoint, "kms", session, connection.config)
         except BotoCoreError:
             raise
         except ValueError as error:
@@ -170,8 +173,6 @@ class AwsClient:
                 f" {connection.endpoint_url!r}: correct them"
             )
             raise ConfigurationError(message) from error
-        # Once more: the environment and the profile may name an endpoint as well.
-        checked_endpoint(client.meta.endpoint_url, allow_http=connection.allow_http)
         client.meta.events.register_first("needs-retry.kms", _refuse_at_once)
         return client
 

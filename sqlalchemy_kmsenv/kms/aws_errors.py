@@ -136,6 +136,6 @@ def _refusal(
     message = f"AWS KMS: {operation} with {key_id} failed ({code}{request}): {_ADVICE[kind]}"
     if issubclass(kind, KeyServiceError):
         return kind(message, operation=operation, code=code, request_id=request_id)
-    if issubclass(kind, WrongCellError):
-        return kind(message, request_id=request_id)
-    return kind(message)
+    refusal = kind(message)
+    refusal.request_id = request_id
+    return refusal

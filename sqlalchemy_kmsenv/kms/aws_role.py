@@ -14,7 +14,7 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
 )
 
-from sqlalchemy_kmsenv.kms.aws_arguments import checked_endpoint
+from sqlalchemy_kmsenv.kms.aws_endpoint import Endpoint, client_at
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -51,15 +51,18 @@ def session_of_role(
     minutes before they expire. Time-outs and retries are those of ``config``.
 
     Credentials raise ``ConfigurationError`` where the environment or the profile
-    names an endpoint that ``checked_endpoint`` refuses.
+    names an endpoint that ``client_at`` refuses.
     """
+    endpoint = Endpoint(
+        url=role.sts_endpoint_url,
+        name="the endpoint of STS",
+        region=region,
+        allow_http=allow_http,
+    )
 
     def renew() -> dict[str, Any]:
         # A new client each time: the credentials of the source may have changed as well.
-        sts = source.client(
-            "sts", region_name=region, endpoint_url=role.sts_endpoint_url, config=config
-        )
-        checked_endpoint(sts.meta.endpoint_url, allow_http=allow_http, name="the endpoint of STS")
+        sts = client_at(endpoint, "sts", source, config)
         answer: Any = sts.assume_role(**role.request())
         found = answer["Credentials"]
         return {

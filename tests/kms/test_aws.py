@@ -338,6 +338,7 @@ def test_no_frame_of_a_refusal_holds_the_data_key(stub, use):
     with pytest.raises(KeyServiceError) as caught:
         use(stubbed(stub))
 
+    assert caught.value.request_id == "request-7"
     ours = [
         frame.f_locals
         for frame, _ in traceback.walk_tb(caught.value.__traceback__)
@@ -438,6 +439,7 @@ def test_error_code_decides_who_has_to_act(stub, code, kind):
         assert part in str(caught.value)
     assert isinstance(caught.value.__cause__, ClientError)
     assert_holds_no_secret(caught.value)
+    assert caught.value.request_id == "request-7"
     if isinstance(caught.value, KeyServiceError):
         facts = (caught.value.operation, caught.value.code, caught.value.request_id)
         assert facts == ("Decrypt", code, "request-7")
@@ -463,6 +465,21 @@ def test_http_status_decides_where_the_code_is_unknown(stub, status, kind):
         stubbed(stub).generate_data_key(CONTEXT)
 
     assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda kms: kms.rewrap(WRAPPED, CONTEXT, key_arn=KEY_ARN),
+        lambda kms: kms.describe(),
+    ],
+)
+def test_answer_that_is_not_used_is_named_by_its_request(stub, use):
+    """The audit record of the refusal leads to CloudTrail's."""
+    with pytest.raises(KeyServiceError) as caught:
+        use(stubbed(stub))
+
+    assert caught.value.request_id == "request-7"
 
 
 def test_every_operation_reports_its_own_name(stub):

@@ -6,7 +6,11 @@ import threading
 import boto3
 import pytest
 
-from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceDeniedError, KeyServiceUnavailableError
+from sqlalchemy_kmsenv.errors import (
+    ConfigurationError,
+    KeyServiceDeniedError,
+    KeyServiceUnavailableError,
+)
 from sqlalchemy_kmsenv.kms import AwsKms
 from tests.kms.aws_stub import session
 from tests.kms.sts_stub import running_sts

@@ -25,8 +25,8 @@ def concerns_rows(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
     if isinstance(state, str):
         return state[:2] not in _NOT_OF_A_ROW
-    given = getattr(error.orig, "args", ())
-    return bool(given) and given[0] in _NUMBERS_OF_A_ROW
+    number = next(iter(getattr(error.orig, "args", ())), None)
+    return number in _NUMBERS_OF_A_ROW
 
 
 def words_of(error: DBAPIError) -> str:

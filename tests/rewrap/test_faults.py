@@ -301,6 +301,25 @@ def test_what_cannot_be_asked_beforehand_is_noted(notes: Notes):
     assert "cannot be asked" in report.notes[0]
 
 
+def test_a_count_that_fails_is_done_without(notes: Notes):
+    """Only the progress needs it, and a statement timeout may not allow it."""
+    notes.key.rotate()
+    refused = []
+
+    @event.listens_for(notes.engine, "before_cursor_execute")
+    def time_out(conn, cursor, statement, *_):
+        if "count(*)" in statement:
+            refused.append(statement)
+            raise OperationalError(statement, None, Exception("statement timeout"))
+
+    totals = []
+    report = rewrap(notes.engine, notes.metadata, on_progress=lambda p: totals.append(p.total))
+
+    assert report.ok
+    assert len(refused) == 2
+    assert set(totals) == {None}
+
+
 def test_calls_and_rows_keep_to_their_rates(notes: Notes):
     """A job in the background must leave the quota and the database to the application."""
     notes.key.rotate()

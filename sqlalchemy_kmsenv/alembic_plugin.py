@@ -14,7 +14,7 @@ from typing import Unpack
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, MetaData, inspect, select
+from sqlalchemy import Connection, Engine, MetaData, inspect, select, text
 from sqlalchemy.exc import InvalidRequestError
 
 from sqlalchemy_kmsenv.cli.progress import Lines
@@ -27,6 +27,10 @@ from sqlalchemy_kmsenv.rewrap import JobOptions, Report, rewrap
 __all__ = ["RewrapColumnError", "RewrapColumnOp"]
 
 _SHOWN_FAILURES = 5
+_PLACE = {
+    "postgresql": ("current_schema()", "current_database()", "current_user"),
+    **dict.fromkeys(("mysql", "mariadb"), ("DATABASE()", "CURRENT_USER()")),
+}
 _log = logging.getLogger(__name__)
 
 
@@ -163,6 +167,9 @@ def _is_empty(connection: Connection, binding: Binding) -> bool:
 def _own_connections(operations: Operations, binding: Binding) -> Iterator[Engine]:
     """The engine of the migration, while its own connection holds no transaction and no lock."""
     table = binding.column.table
+    before = operations.get_bind()
+    works_in = _works_in(before)
+    schemas = before.get_execution_options().get("schema_translate_map") or {}
     with ExitStack() as stack:
         try:
             stack.enter_context(operations.migration_context.autocommit_block())
@@ -173,14 +180,42 @@ def _own_connections(operations: Operations, binding: Binding) -> Iterator[Engin
                 " keep them waiting. Let Alembic begin it (context.begin_transaction()), or leave"
                 " this migration out and run `kmsenv rewrap`"
             ) from error
-        engine = operations.get_bind().engine
+        engine = operations.get_bind().engine.execution_options(schema_translate_map=schemas)
         with engine.connect() as connection:
-            if not inspect(connection).has_table(table.name, schema=table.schema):
+            _refuse_elsewhere(table.fullname, works_in, _works_in(connection))
+            schema = schemas.get(table.schema, table.schema)
+            if not inspect(connection).has_table(table.name, schema=schema):
                 raise RewrapColumnError(
                     f"another connection to {engine.url!r} does not see {table.fullname}, and the"
                     " job needs connections of its own: is it a database in memory?"
                 )
         yield engine
+
+
+def _works_in(connection: Connection) -> dict[str, str | None]:
+    """What decides which table a bare name is, and which rows of it are seen."""
+    asked = _PLACE.get(connection.dialect.name, ())
+    if not asked:
+        return {}
+    found = connection.execute(text(f"SELECT {', '.join(asked)}")).one()
+    return dict(zip(asked, found, strict=True))
+
+
+def _refuse_elsewhere(
+    table: str, migration: dict[str, str | None], job: dict[str, str | None]
+) -> None:
+    differing = [
+        f"{asked} is {job[asked]!r} there and {migration[asked]!r} in the migration"
+        for asked in migration
+        if job[asked] != migration[asked]
+    ]
+    if differing:
+        raise RewrapColumnError(
+            f"{table} cannot be re-wrapped: the job needs connections of its own, and on these"
+            f" {'; '.join(differing)}. Let every connection of the engine begin like that (a URL"
+            " option, a pool event, schema_translate_map for schemas), or leave this migration out"
+            " and run `kmsenv rewrap`"
+        )
 
 
 def _refusal(name: str, report: Report) -> str:

@@ -248,6 +248,54 @@ def test_options_of_the_job_are_passed_on(notes, engine, metadata):
     assert due(engine, metadata) == 0
 
 
+@pytest.fixture
+def elsewhere(notes, engine, local_kms):
+    """Another schema with the same table and another note under old key material."""
+    mapped = engine.execution_options(schema_translate_map={None: "op_tenant"})
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA IF EXISTS op_tenant CASCADE"))
+        connection.execute(text("CREATE SCHEMA op_tenant"))
+    notes.create(mapped)
+    with mapped.begin() as connection:
+        connection.execute(insert(notes), [{"id": 1, "secret": "s"}])
+    local_kms.rotate()
+    yield mapped
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA op_tenant CASCADE"))
+
+
+@on("postgresql")
+def test_job_works_in_the_schema_that_the_migration_maps_to(notes, engine, metadata, elsewhere):
+    """A migration of each tenant's schema must not serve the public one again and again."""
+    with engine.connect() as connection:
+        mapped = connection.execution_options(schema_translate_map={None: "op_tenant"})
+        op = operations_on(mapped, target_metadata=metadata)
+        with op.migration_context.begin_transaction(_per_migration=True):
+            op.rewrap_column("op_notes", "secret")
+
+    assert (due(elsewhere, metadata), due(engine, metadata)) == (0, 1)
+
+
+@on("postgresql")
+@pytest.mark.parametrize("setting", ["search_path TO op_tenant", "ROLE pg_read_all_data"])
+def test_job_that_would_work_elsewhere_than_the_migration_is_refused(
+    notes, engine, metadata, elsewhere, setting
+):
+    """What env.py sets on its own connection does not hold on those of the job."""
+    with engine.connect() as connection:
+        connection.execute(text(f"SET {setting}"))
+        connection.commit()
+        op = operations_on(connection, target_metadata=metadata)
+        with (
+            op.migration_context.begin_transaction(_per_migration=True),
+            pytest.raises(RewrapColumnError, match="in the migration"),
+        ):
+            op.rewrap_column("op_notes", "secret")
+        connection.invalidate()
+
+    assert (due(elsewhere, metadata), due(engine, metadata)) == (1, 1)
+
+
 @on("sqlite")
 def test_progress_is_logged(notes, engine, metadata, caplog):
     """A migration of an hour that says nothing is killed by whoever waits for it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 from sqlalchemy import Engine, MetaData
@@ -33,10 +33,15 @@ to_option = click.option(
     multiple=True,
     help="KMS key to come to, in the place of the keyring's own, which may then only unwrap.",
 )
-kms_rate_option = click.option(
-    "--kms-per-second", type=_RATE, help="KMS calls at most, over all workers."
-)
 dry_run_option = click.option("--dry-run", is_flag=True, help="Count what would be done.")
+
+
+class KmsOptions(TypedDict):
+    """How a job calls the key service; the names are those of ``JobOptions``."""
+
+    kms_per_second: float | None
+    preflight: bool
+    give_up_after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ class Job:
     workers: int
     partitions: int | None
     dask: str | None
+    count_rows: bool
 
     @contextmanager
     def started(self) -> Iterator[Started]:
@@ -74,6 +80,7 @@ class Job:
                 rows_per_second=self.rows_per_second,
                 workers=self.workers,
                 partitions=self.partitions,
+                count_rows=self.count_rows,
             )
             if self.dask is not None:
                 url = self.database.url.render_as_string(hide_password=False)
@@ -107,6 +114,9 @@ def job_options(command: _Command) -> _Command:
         help="Ranges of the key that a table is cut into; by default as many as workers.",
     )
     @click.option("--dask", metavar="ADDRESS", help="Dask scheduler whose workers do the job.")
+    @click.option(
+        "--no-count", is_flag=True, help="Do not count the rows first; progress has no total then."
+    )
     @functools.wraps(command)
     def with_job(
         *,
@@ -117,6 +127,7 @@ def job_options(command: _Command) -> _Command:
         workers: int,
         partitions: int | None,
         dask: str | None,
+        no_count: bool,
         **others: Any,
     ) -> Any:
         job = Job(
@@ -127,10 +138,39 @@ def job_options(command: _Command) -> _Command:
             workers=workers,
             partitions=partitions,
             dask=dask,
+            count_rows=not no_count,
         )
         return command(job=job, **others)
 
     return with_job
+
+
+def kms_options(command: _Command) -> _Command:
+    """Options of every job that calls the key service; the command takes them as ``kms``."""
+
+    @click.option("--kms-per-second", type=_RATE, help="KMS calls at most, over all workers.")
+    @click.option(
+        "--give-up-after",
+        type=_POSITIVE,
+        default=defaults.REWRAP_GIVE_UP_AFTER_ROWS,
+        show_default=True,
+        help="Rows in a row that the key service refuses before the job stops.",
+    )
+    @click.option(
+        "--no-preflight",
+        is_flag=True,
+        help="Do not ask the key service first what it would refuse.",
+    )
+    @functools.wraps(command)
+    def with_kms(
+        *, kms_per_second: float | None, give_up_after: int, no_preflight: bool, **others: Any
+    ) -> Any:
+        kms = KmsOptions(
+            kms_per_second=kms_per_second, preflight=not no_preflight, give_up_after=give_up_after
+        )
+        return command(kms=kms, **others)
+
+    return with_kms
 
 
 def checkpoint_options(command: _Command) -> _Command:

@@ -15,10 +15,11 @@ from sqlalchemy_kmsenv.cli.documents import json_option
 from sqlalchemy_kmsenv.cli.ending import end_report
 from sqlalchemy_kmsenv.cli.options import (
     Job,
+    KmsOptions,
     checkpoint_options,
     dry_run_option,
     job_options,
-    kms_rate_option,
+    kms_options,
     to_option,
 )
 from sqlalchemy_kmsenv.rewrap import FormerBinding
@@ -73,7 +74,7 @@ def _former_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--data-key", "data_keys", metavar="COMMITMENT", multiple=True,
     help="Only values under this data key, by its commitment as inspect shows it; repeatable.",
 )  # fmt: skip
-@kms_rate_option
+@kms_options
 @checkpoint_options
 @dry_run_option
 @json_option
@@ -82,7 +83,7 @@ def reencrypt(
     job: Job,
     former: FormerBinding | None,
     data_keys: tuple[str, ...],
-    kms_per_second: float | None,
+    kms: KmsOptions,
     checkpoint: CheckpointFile,
     dry_run: bool,
     as_json: bool,
@@ -104,8 +105,8 @@ def reencrypt(
             former=former,
             data_keys=data_keys or None,
             dry_run=dry_run,
-            kms_per_second=kms_per_second,
             checkpoint=path,
+            **kms,
             **started.options,
         )
     end_report(report, checkpoint=path, as_json=as_json)

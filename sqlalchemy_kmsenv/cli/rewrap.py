@@ -10,10 +10,11 @@ from sqlalchemy_kmsenv.cli.documents import json_option
 from sqlalchemy_kmsenv.cli.ending import end_report
 from sqlalchemy_kmsenv.cli.options import (
     Job,
+    KmsOptions,
     checkpoint_options,
     dry_run_option,
     job_options,
-    kms_rate_option,
+    kms_options,
     to_option,
 )
 
@@ -21,14 +22,14 @@ from sqlalchemy_kmsenv.cli.options import (
 @click.command()
 @job_options
 @to_option
-@kms_rate_option
+@kms_options
 @checkpoint_options
 @dry_run_option
 @json_option
 def rewrap(
     *,
     job: Job,
-    kms_per_second: float | None,
+    kms: KmsOptions,
     checkpoint: CheckpointFile,
     dry_run: bool,
     as_json: bool,
@@ -45,8 +46,8 @@ def rewrap(
             started.metadata,
             columns=started.columns,
             dry_run=dry_run,
-            kms_per_second=kms_per_second,
             checkpoint=path,
+            **kms,
             **started.options,
         )
     end_report(report, checkpoint=path, as_json=as_json)

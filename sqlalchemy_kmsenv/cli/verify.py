@@ -10,20 +10,19 @@ from sqlalchemy_kmsenv.cli.documents import json_option
 from sqlalchemy_kmsenv.cli.ending import end_report
 from sqlalchemy_kmsenv.cli.options import (
     Job,
+    KmsOptions,
     checkpoint_options,
     job_options,
-    kms_rate_option,
+    kms_options,
 )
 
 
 @click.command()
 @job_options
-@kms_rate_option
+@kms_options
 @checkpoint_options
 @json_option
-def verify(
-    *, job: Job, kms_per_second: float | None, checkpoint: CheckpointFile, as_json: bool
-) -> None:
+def verify(*, job: Job, kms: KmsOptions, checkpoint: CheckpointFile, as_json: bool) -> None:
     """Open every value, and name the rows whose values do not open.
 
     Values are never printed. The role needs kms:Decrypt. Exits with 0 when all open.
@@ -34,8 +33,8 @@ def verify(
             started.engine,
             started.metadata,
             columns=started.columns,
-            kms_per_second=kms_per_second,
             checkpoint=path,
+            **kms,
             **started.options,
         )
     end_report(report, checkpoint=path, as_json=as_json)

@@ -70,18 +70,24 @@ class _Question:
 
 
 def ask_beforehand(workshop: Workshop, job: ColumnJob, answers: Answers) -> None:
-    """Ask for the encryption contexts of the first page's rows, as many as 20 of them."""
+    """Ask for the encryption contexts of the first page's rows, as many as 20 of them.
+
+    What is refused for some contexts and not for others is those rows' matter, and a note.
+    """
     questions: dict[tuple[str, str, ContextPairs], _Question] = {}
     for question in _questions(workshop, job):
         if len(questions) < defaults.REWRAP_PREFLIGHT_CONTEXTS:
             questions.setdefault((question.operation, question.key_arn, question.pairs), question)
+    missing: list[MissingPermission] = []
+    allowed: set[str] = set()
     for question in questions.values():
         try:
             question.ask()
+            allowed.add(question.operation)
         except WrongCellError:
             continue  # A row's own matter: the job will report it.
         except (KeyServiceDeniedError, KeyStateError) as error:
-            answers.missing.append(
+            missing.append(
                 MissingPermission(
                     job.column, question.operation, question.key_arn, question.pairs, str(error)
                 )
@@ -90,6 +96,13 @@ def ask_beforehand(workshop: Workshop, job: ColumnJob, answers: Answers) -> None
             answers.notes.append(
                 f"{job.column}: whether {question.operation} would be allowed is not known: {error}"
             )
+    answers.missing += [each for each in missing if each.operation not in allowed]
+    answers.notes += [
+        f"{each.column}: {each.operation} on {each.key_arn} is refused for the encryption context"
+        f" {dict(each.context)}, and not for others: {each.reason}"
+        for each in missing
+        if each.operation in allowed
+    ]
 
 
 def _questions(workshop: Workshop, job: ColumnJob) -> Iterator[_Question]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
 from sqlalchemy_kmsenv.rewrap.options import Settings
@@ -45,7 +48,8 @@ class Teller:
         self._rows_before = column.counts.rows
         self._total: int | None = None
         if settings.on_progress is not None and settings.count_rows:
-            with workshop.engine.connect() as connection:
+            # A statement timeout may cut it off, and the job can do without.
+            with suppress(DBAPIError), workshop.engine.connect() as connection:
                 self._total = workshop.desk(column.job).work.table.count(connection)
 
     def tell(self) -> None:

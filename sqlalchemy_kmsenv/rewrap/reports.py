@@ -109,7 +109,7 @@ class Progress:
     counts: Counts
     """Of this column so far, from the start of a job that was resumed."""
     total: int | None
-    """Rows of this column when it began; None where the job was told not to count."""
+    """Rows of this column when it began; None where it was not counted, or not in time."""
     seconds: float
     """Since this run began with the column."""
     rows_this_run: int

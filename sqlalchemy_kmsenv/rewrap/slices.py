@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from sqlalchemy_kmsenv.rewrap.meter import Meter, StopJobError, metered
 from sqlalchemy_kmsenv.rewrap.partitions import Partition
 from sqlalchemy_kmsenv.rewrap.plans import JobSource
 from sqlalchemy_kmsenv.rewrap.reports import Counts, Failure
+from sqlalchemy_kmsenv.rewrap.row_errors import concerns_rows, words_of
 from sqlalchemy_kmsenv.rewrap.tables import Rows, stored_bytes
 from sqlalchemy_kmsenv.rewrap.work import Outcome, UnreachedRowError, key_of
 from sqlalchemy_kmsenv.rewrap.writing import NEW, OLD, Write
@@ -143,21 +144,54 @@ class _Worker:
             made = self._moved(partition, rows, outcome, due)
             self._keep_alone(made)
             return made
-        with self._desk.engine.begin() as connection:
-            hits = self._write(connection, outcome)
-            if hits == due:
-                made = self._moved(partition, rows, outcome, hits)
-                self._keep(connection, made)
-                return made
+        try:
+            with self._desk.engine.begin() as connection:
+                hits = self._write(connection, outcome.writes)
+                if hits == due:
+                    made = self._moved(partition, rows, outcome, hits)
+                    self._keep(connection, made)
+                    return made
+        except DBAPIError as error:
+            if not concerns_rows(error):
+                raise
+            hits = self._write_singly(outcome)
         last = key_of(rows[-1], self._width)
         hits += self._look_again(partition.after, last, outcome)
         made = self._moved(partition, rows, outcome, hits)
         self._keep_alone(made)
         return made
 
-    def _write(self, connection: Connection, outcome: Outcome) -> int:
+    def _write(self, connection: Connection, writes: Sequence[Write]) -> int:
         writer = self._work.writer
-        return 0 if writer is None else writer(connection, outcome.writes)
+        return 0 if writer is None else writer(connection, writes)
+
+    def _write_again(self, outcome: Outcome) -> int:
+        try:
+            with self._desk.engine.begin() as connection:
+                return self._write(connection, outcome.writes)
+        except DBAPIError as error:
+            if not concerns_rows(error):
+                raise
+        return self._write_singly(outcome)
+
+    def _write_singly(self, outcome: Outcome) -> int:
+        """How many rows were hit; those that the database refuses become failures."""
+        # No savepoints: a deferred constraint is checked by COMMIT alone.
+        writes, hits = list(outcome.writes), 0
+        outcome.writes.clear()
+        for write in writes:
+            try:
+                with self._desk.engine.begin() as connection:
+                    hit = self._write(connection, [write])
+            except DBAPIError as error:
+                if not concerns_rows(error):
+                    raise
+                name = type(error.orig).__name__
+                outcome.fail_as(self._key_of_write(write), name, words_of(error))
+            else:
+                hits += hit
+                outcome.writes.append(write)
+        return hits
 
     def _key_of_write(self, write: Write) -> Key:
         return tuple(write[name] for name in self._work.table.key_names)
@@ -170,6 +204,7 @@ class _Worker:
             found = self._read(after, last, None)
             rows = [row for row in found if self._is_open(row, due)]
             again = self._work.examine(rows)
+            rewritten += self._write_again(again) if again.writes else 0
             outcome.failures += again.failures
             outcome.failed += again.failed
             outcome.refused += again.refused
@@ -177,8 +212,6 @@ class _Worker:
             outcome.not_envelopes += again.not_envelopes
             if not again.writes:
                 return rewritten
-            with self._desk.engine.begin() as connection:
-                rewritten += self._write(connection, again)
             due = {self._key_of_write(write): write for write in again.writes}
         for row in self._read(after, last, None):
             key = key_of(row, self._width)
@@ -251,9 +284,7 @@ def _unchanged(raw: Any, write: Write) -> bool:
 
 
 def _database_failed(error: DBAPIError) -> str:
-    # The first line alone, and not SQLAlchemy's text, which has the statement's parameters.
-    lines = str(error.orig).strip().splitlines() or [""]
-    return f"the database failed ({type(error.orig).__name__}): {lines[0][:200]}"
+    return f"the database failed ({type(error.orig).__name__}): {words_of(error)}"
 
 
 _UNREACHED = (

@@ -47,6 +47,11 @@ class Outcome:
             self.refused += 1
             self.refusal = failure
 
+    def fail_as(self, key: Key, error: str, message: str) -> None:
+        """Record a row that somebody else than this library refuses."""
+        self.failed += 1
+        self.failures.append(Failure(key_text(key), error, message))
+
     def counts(self, rows: int, *, rewritten: int, kms_calls: int) -> Counts:
         """The counts of so many rows; those that ended in no other way were changed meanwhile."""
         settled = self.current + self.opened + self.failed + self.null + self.not_envelopes

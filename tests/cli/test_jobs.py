@@ -279,3 +279,31 @@ def test_missing_permission_is_refused_before_the_first_row(world, tmp_path):
     assert result.exit_code == 2
     assert "disabled" in words(result.stderr).lower()
     assert world.stored() == before
+
+
+@on("sqlite")
+def test_refused_rows_are_passed_over_as_far_as_the_command_allows(world, tmp_path):
+    """Tenants whose keys are gone must not keep the others from their new key."""
+    LocalKms.create(tmp_path / "next.json")
+    about = (*world.about[:-1], f"local://{tmp_path / 'next.json'}", "--column", "cli_pings.note")
+    kms = LocalKms(tmp_path / "keys.json")
+    kms.disable()
+    more = ("--unwrap-only", world.uri, "--batch-size", "1")
+
+    asked = run("verify", *about, *more)
+    stopped = run("verify", *about, *more, "--no-preflight", "--give-up-after", "3")
+    code, report = run_json("verify", *about, *more, "--no-preflight", "--checkpoint", "other")
+
+    assert asked.exit_code == 2
+    assert stopped.exit_code == 1
+    assert "the key service refused 3 rows in a row" in stopped.stdout
+    assert (code, report["complete"], report["columns"][0]["counts"]["failed"]) == (1, True, 12)
+
+
+def test_rows_are_not_counted_where_that_is_not_wanted(world):
+    """A count of a billion rows takes longer than many a statement timeout."""
+    counted = run("rewrap", *world.about)
+    uncounted = run("rewrap", *world.about, "--no-count")
+
+    assert "cli_pings.note: 12 of 12 rows" in counted.stderr
+    assert "cli_pings.note: 12 rows" in uncounted.stderr

@@ -260,6 +260,30 @@ def test_the_preflight_says_what_is_missing_before_the_first_row(notes: Notes):
         assert {m.operation for m in caught.value.missing} == operations
 
 
+def test_a_context_that_is_refused_beforehand_is_its_rows_matter(notes: Notes):
+    """One orphan under a key that is gone must not keep every other row from its target."""
+
+    class Refusing(Interfering):
+        def __init__(self, kms):
+            super().__init__(kms, self.refuse)
+            self.would_rewrap = lambda context, **_: self.refuse(context)
+
+        def refuse(self, context):
+            if context.get("tenant") == "1":
+                raise deny()
+
+    notes.key.rotate()
+    attach_keyrings(notes.metadata, default=Keyring(Refusing(notes.key)))
+
+    report = rewrap(notes.engine, notes.metadata, columns=[notes.table.c.secret])
+
+    assert report.complete
+    assert (report.counts.rewritten, report.counts.failed) == (20, 10)
+    [note] = report.notes
+    assert "'tenant': '1'" in note
+    assert "is refused" in note
+
+
 def test_what_cannot_be_asked_beforehand_is_noted(notes: Notes):
     """A third party's service need not know DryRun; the report must not hide it."""
 
@@ -275,6 +299,25 @@ def test_what_cannot_be_asked_beforehand_is_noted(notes: Notes):
 
     assert report.ok
     assert "cannot be asked" in report.notes[0]
+
+
+def test_a_count_that_fails_is_done_without(notes: Notes):
+    """Only the progress needs it, and a statement timeout may not allow it."""
+    notes.key.rotate()
+    refused = []
+
+    @event.listens_for(notes.engine, "before_cursor_execute")
+    def time_out(conn, cursor, statement, *_):
+        if "count(*)" in statement:
+            refused.append(statement)
+            raise OperationalError(statement, None, Exception("statement timeout"))
+
+    totals = []
+    report = rewrap(notes.engine, notes.metadata, on_progress=lambda p: totals.append(p.total))
+
+    assert report.ok
+    assert len(refused) == 2
+    assert set(totals) == {None}
 
 
 def test_calls_and_rows_keep_to_their_rates(notes: Notes):

@@ -1,0 +1,123 @@
+"""Rows that the database refuses to write: constraints and triggers of the application."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import text
+
+from sqlalchemy_kmsenv.rewrap import TableCheckpoint, reencrypt, rewrap, survey
+from tests.conftest import on
+from tests.rewrap.conftest import Notes
+
+TABLE = "kmsenv_rewrap_notes"
+DDL = {
+    "sqlite": (
+        f"""CREATE TRIGGER kmsenv_closed BEFORE UPDATE ON {TABLE} WHEN OLD.id IN (5, 11)
+        BEGIN SELECT RAISE(ABORT, 'the year is closed'); END""",
+    ),
+    "postgresql": (
+        """CREATE OR REPLACE FUNCTION kmsenv_closed() RETURNS trigger AS $$ BEGIN
+        IF OLD.id IN (5, 11) THEN RAISE EXCEPTION 'the year is closed'; END IF;
+        RETURN NEW; END $$ LANGUAGE plpgsql""",
+        f"""CREATE TRIGGER kmsenv_closed BEFORE UPDATE ON {TABLE}
+        FOR EACH ROW EXECUTE FUNCTION kmsenv_closed()""",
+    ),
+    "mysql": (
+        f"""CREATE TRIGGER kmsenv_closed BEFORE UPDATE ON {TABLE} FOR EACH ROW
+        IF OLD.id IN (5, 11) THEN
+        SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'the year is closed'; END IF""",
+    ),
+}
+DDL["mariadb"] = DDL["mysql"]
+
+
+@pytest.fixture
+def closed(notes: Notes) -> Iterator[Notes]:
+    """Thirty rows, two of which a trigger keeps as they are."""
+    execute(notes, *DDL[notes.engine.dialect.name])
+    yield notes
+    notes.metadata.drop_all(notes.engine)
+    if notes.engine.dialect.name == "postgresql":
+        execute(notes, "DROP FUNCTION kmsenv_closed")
+
+
+def execute(notes: Notes, *statements: str) -> None:
+    """Some DDL."""
+    with notes.engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+@pytest.mark.usefixtures("checkpoint_table")
+@pytest.mark.parametrize("job", [rewrap, reencrypt])
+def test_a_trigger_that_raises_fails_its_rows_alone(closed: Notes, job):
+    """One row of a closed year must not keep millions under the former key."""
+    closed.key.rotate()
+    before = closed.stored()
+
+    report = job(
+        closed.engine,
+        closed.metadata,
+        columns=[closed.table.c.text],
+        batch_size=8,
+        checkpoint=TableCheckpoint(),
+    )
+
+    assert report.complete
+    assert (report.counts.rewritten, report.counts.failed, report.counts.null) == (25, 2, 3)
+    failures = report.columns[0].failures
+    assert [failure.row for failure in failures] == [("5",), ("11",)]
+    assert all("the year is closed" in failure.message for failure in failures)
+    kept = {key for key, raw in closed.stored().items() if raw and raw == before[key]}
+    assert kept == {5, 11}
+
+
+@on("postgresql")
+@pytest.mark.parametrize("deferred", [False, True])
+def test_the_row_that_postgresql_tells_is_not_in_the_report(notes: Notes, deferred):
+    """Its DETAIL holds the whole row; a deferred constraint speaks at COMMIT only."""
+    if deferred:
+        execute(
+            notes,
+            *DDL["postgresql"][:1],
+            f"CREATE CONSTRAINT TRIGGER kmsenv_late AFTER UPDATE ON {TABLE} DEFERRABLE"
+            " INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION kmsenv_closed()",
+        )
+    else:
+        execute(
+            notes,
+            f"ALTER TABLE {TABLE} ADD CONSTRAINT kmsenv_old CHECK (id NOT IN (5, 11)) NOT VALID",
+        )
+    notes.key.rotate()
+
+    report = rewrap(notes.engine, notes.metadata, columns=[notes.table.c.text])
+
+    assert report.complete
+    assert (report.counts.rewritten, report.counts.failed) == (25, 2)
+    for failure in report.columns[0].failures:
+        assert "Failing row" not in failure.message
+        assert notes.stored()[int(failure.row[0])].hex() not in failure.message
+    [found, _] = survey(notes.engine, notes.metadata).columns
+    assert found.not_at_target == 2
+    notes.metadata.drop_all(notes.engine)
+    execute(notes, "DROP FUNCTION IF EXISTS kmsenv_closed")
+
+
+@on("postgresql")
+def test_words_of_a_trigger_that_hold_the_cell_are_left_out(notes: Notes):
+    """A trigger may raise with the row in its message."""
+    execute(
+        notes,
+        DDL["postgresql"][0].replace("'the year is closed'", "'closed: %', NEW.text"),
+        *DDL["postgresql"][1:],
+    )
+    notes.key.rotate()
+
+    report = rewrap(notes.engine, notes.metadata, columns=[notes.table.c.text])
+
+    assert report.counts.failed == 2
+    for failure in report.columns[0].failures:
+        assert failure.error == "RaiseException"
+        assert failure.message == "the database's words may hold stored bytes, and are left out"
+    notes.metadata.drop_all(notes.engine)
+    execute(notes, "DROP FUNCTION kmsenv_closed")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Engine, MetaData
@@ -19,6 +17,7 @@ from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.rewrap.checkpoints import CheckpointStore, Kept, TableCheckpoint, store_of
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
+from sqlalchemy_kmsenv.rewrap.identity import identity_of
 from sqlalchemy_kmsenv.rewrap.options import Checkpoint, Settings
 from sqlalchemy_kmsenv.rewrap.partitions import Partition, cut
 from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
@@ -224,23 +223,7 @@ class Run:
         return kept
 
     def _identity(self) -> dict[str, Any]:
-        """Which job this is, as JSON: what a checkpoint must agree with."""
-        first = self.columns[0].job
-        targets = {
-            c.job.column: [c.job.target.key_arn, c.job.target.hint.hex()] for c in self.columns
-        }
-        former = None if first.former is None else asdict(first.former)
-        data_keys = None if first.data_keys is None else sorted(k.hex() for k in first.data_keys)
-        identity = {
-            "kind": self._kind,
-            "columns": sorted(targets),
-            "targets": {} if self._kind == VERIFY else targets,
-            "former": former,
-            "data_keys": data_keys,
-        }
-        # As it comes back from a checkpoint, where tuples have become lists.
-        returned: dict[str, Any] = json.loads(json.dumps(identity))
-        return returned
+        return identity_of(self._workshop, [column.job for column in self.columns])
 
 
 class _Here(Executor):

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, MetaData
 
 from sqlalchemy_kmsenv import defaults
 from sqlalchemy_kmsenv.columns.attached import keyring_of
-from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError
 from sqlalchemy_kmsenv.rewrap.checkpoints import CheckpointStore, Kept, TableCheckpoint, store_of
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
 from sqlalchemy_kmsenv.rewrap.identity import identity_of
@@ -100,6 +100,7 @@ class Run:
         self.run(store)
         if store is not None and self.stopped is None:
             store.clear(self._workshop.engine)
+        moved = self._moved_targets()
         return Report(
             kind=self._kind,
             columns=tuple(column.report() for column in self.columns),
@@ -107,7 +108,30 @@ class Run:
             stopped=self.stopped,
             notes=tuple(self._answers.notes),
             seconds=self.seconds,
+            moved_targets=moved,
         )
+
+    def _moved_targets(self) -> tuple[str, ...]:
+        """The columns whose target is another by now: rows that came early are not there."""
+        if self._kind == VERIFY or self.stopped is not None:
+            return ()
+        moved = []
+        for column in self.columns:
+            name, target = column.job.column, column.job.target
+            try:
+                now = _target(self._workshop.metadata, name)
+            except KeyServiceError as error:
+                self._answers.notes.append(
+                    f"{name}: whether the target moved is not known: {error}"
+                )
+                continue
+            if (now.key_arn, now.hint) != (target.key_arn, target.hint):
+                moved.append(name)
+                self._answers.notes.append(
+                    f"{name}: the KMS key was rotated, or is another, since the job began; not"
+                    " every row is at its new target. Run the job again"
+                )
+        return tuple(moved)
 
     def run(self, store: CheckpointStore | None) -> None:
         """Go through the columns in turn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -73,7 +74,7 @@ KINDS = ("shop", "bank", "app")
 def modelled(table, keyring, key):
     """Another model of the table, with another key."""
     metadata = MetaData()
-    text = Column("text", Encrypted(String, bind="column"))
+    text: Column[Any] = Column("text", Encrypted(String, bind="column"))
     other = Table(table.name, metadata, key, text)
     attach_keyrings(metadata, default=keyring)
     return metadata, other
@@ -192,7 +193,8 @@ def test_null_in_a_primary_key_is_refused(engine, metadata, keyring, keys, colum
             statement = f"INSERT INTO {table.name} VALUES (?, 1, NULL)"
             connection.exec_driver_sql(statement, (key,))
 
-    for options in ({}, {"batch_size": 1}, {"workers": 2}):
+    choices: list[dict[str, Any]] = [{}, {"batch_size": 1}, {"workers": 2}]
+    for options in choices:
         with pytest.raises(ConfigurationError, match="NULL in its primary key"):
             rewrap(engine, metadata, **options)
 

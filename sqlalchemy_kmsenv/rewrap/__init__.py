@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 from sqlalchemy import Engine, MetaData
 
+from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.rewrap.checkpoints import FileCheckpoint, TableCheckpoint
 from sqlalchemy_kmsenv.rewrap.options import JobOptions, PassOptions, Settings
 from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource, commitments
@@ -135,7 +136,7 @@ def reencrypt(
         former: what the values were bound to. Values that open as the model says now
             are left alone.
         data_keys: commitments (hexadecimal, FORMAT.md 3.1) of the data keys that may
-            have leaked; values under others are left alone.
+            have leaked; values under others are left alone. Not together with ``former``.
         dry_run: as for ``rewrap``.
         options: the fields of ``JobOptions``.
 
@@ -143,6 +144,12 @@ def reencrypt(
         ConfigurationError, CheckpointError, PreflightError, KeyServiceError: as for
             ``rewrap``.
     """
+    if former is not None and data_keys is not None:
+        raise ConfigurationError(
+            "former=... and data_keys=... cannot go together: a job with former=... leaves alone"
+            " what opens as the model says now, whichever data key it is under. Run the job with"
+            " former=... first, then one with data_keys=..."
+        )
     return Run(
         engine,
         metadata,

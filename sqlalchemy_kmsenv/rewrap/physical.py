@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Engine, Float, text
+from sqlalchemy import (
+    Column,
+    ColumnClause,
+    Engine,
+    Float,
+    TableClause,
+    inspect,
+    literal,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
@@ -57,6 +68,34 @@ def check_key(engine: Engine, keys: Iterable[Column[Any]], columns: Columns) -> 
         why = _unfit(_implementation(engine, key.type), found.type_name if found else "")
         if why:
             raise ConfigurationError(f"{key.table.name}.{key.name}: {why}")
+
+
+def check_no_null(engine: Engine, bare: TableClause, keys: Sequence[ColumnClause[Any]]) -> None:
+    """Refuse a table with NULL in its primary key, which SQLite alone allows.
+
+    Raises:
+        ConfigurationError: there is such a row.
+    """
+    if engine.dialect.name != "sqlite" or not inspect(engine).has_table(bare.name, bare.schema):
+        return
+    declared = inspect(engine).get_columns(bare.name, bare.schema)
+    nullable = {str(each["name"]).lower() for each in declared if each["nullable"]}
+    open_to_it = [key.is_(None) for key in keys if key.name.lower() in nullable]
+    if not open_to_it:
+        return
+    query = select(literal(1)).select_from(bare).where(or_(*open_to_it)).limit(1)
+    with engine.connect() as connection:
+        if connection.scalar(query) is not None:
+            raise null_in_key(bare.name)
+
+
+def null_in_key(table_name: str) -> ConfigurationError:
+    """What to raise for a row that pages cannot pass."""
+    return ConfigurationError(
+        f"{table_name}: the table has a row with NULL in its primary key, which no comparison finds"
+        " again, so a job would leave rows out; give the row a key or delete it, and declare the"
+        " key NOT NULL"
+    )
 
 
 def _unfit(model: TypeEngine[Any], stored: str) -> str | None:

@@ -74,8 +74,10 @@ class Report:
     stopped: str | None = None
     """Why it ended before the last row; None where it did not. The next run goes on."""
     notes: tuple[str, ...] = ()
-    """What could not be checked beforehand, and why."""
+    """What could not be checked, and why, and what else is to be known."""
     seconds: float = 0.0
+    moved_targets: tuple[str, ...] = ()
+    """The columns whose KMS key or material was another at the end: not every row is there."""
 
     @property
     def complete(self) -> bool:
@@ -84,9 +86,10 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether it is complete and no row failed or held something else than an envelope."""
+        """Whether it is complete, all were envelopes, none failed, and the target is the same."""
         counts = self.counts
-        return self.complete and not counts.failed and not counts.not_envelopes
+        amiss = counts.failed or counts.not_envelopes or self.moved_targets
+        return self.complete and not amiss
 
     @property
     def counts(self) -> Counts:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Engine, MetaData
 
 from sqlalchemy_kmsenv import defaults
 from sqlalchemy_kmsenv.columns.attached import keyring_of
-from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError
 from sqlalchemy_kmsenv.rewrap.checkpoints import CheckpointStore, Kept, TableCheckpoint, store_of
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
+from sqlalchemy_kmsenv.rewrap.identity import identity_of
 from sqlalchemy_kmsenv.rewrap.options import Checkpoint, Settings
 from sqlalchemy_kmsenv.rewrap.partitions import Partition, cut
 from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
@@ -101,6 +100,7 @@ class Run:
         self.run(store)
         if store is not None and self.stopped is None:
             store.clear(self._workshop.engine)
+        moved = self._moved_targets()
         return Report(
             kind=self._kind,
             columns=tuple(column.report() for column in self.columns),
@@ -108,7 +108,30 @@ class Run:
             stopped=self.stopped,
             notes=tuple(self._answers.notes),
             seconds=self.seconds,
+            moved_targets=moved,
         )
+
+    def _moved_targets(self) -> tuple[str, ...]:
+        """The columns whose target is another by now: rows that came early are not there."""
+        if self._kind == VERIFY or self.stopped is not None:
+            return ()
+        moved = []
+        for column in self.columns:
+            name, target = column.job.column, column.job.target
+            try:
+                now = _target(self._workshop.metadata, name)
+            except KeyServiceError as error:
+                self._answers.notes.append(
+                    f"{name}: whether the target moved is not known: {error}"
+                )
+                continue
+            if (now.key_arn, now.hint) != (target.key_arn, target.hint):
+                moved.append(name)
+                self._answers.notes.append(
+                    f"{name}: the KMS key was rotated, or is another, since the job began; not"
+                    " every row is at its new target. Run the job again"
+                )
+        return tuple(moved)
 
     def run(self, store: CheckpointStore | None) -> None:
         """Go through the columns in turn."""
@@ -224,23 +247,7 @@ class Run:
         return kept
 
     def _identity(self) -> dict[str, Any]:
-        """Which job this is, as JSON: what a checkpoint must agree with."""
-        first = self.columns[0].job
-        targets = {
-            c.job.column: [c.job.target.key_arn, c.job.target.hint.hex()] for c in self.columns
-        }
-        former = None if first.former is None else asdict(first.former)
-        data_keys = None if first.data_keys is None else sorted(k.hex() for k in first.data_keys)
-        identity = {
-            "kind": self._kind,
-            "columns": sorted(targets),
-            "targets": {} if self._kind == VERIFY else targets,
-            "former": former,
-            "data_keys": data_keys,
-        }
-        # As it comes back from a checkpoint, where tuples have become lists.
-        returned: dict[str, Any] = json.loads(json.dumps(identity))
-        return returned
+        return identity_of(self._workshop, [column.job for column in self.columns])
 
 
 class _Here(Executor):

@@ -34,7 +34,13 @@ from sqlalchemy_kmsenv.columns.late_updates import database_set
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_of
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.rewrap.keyed import Key, behind, bound_parameters, key_text, up_to
-from sqlalchemy_kmsenv.rewrap.physical import Columns, check_key, physical_columns
+from sqlalchemy_kmsenv.rewrap.physical import (
+    Columns,
+    check_key,
+    check_no_null,
+    null_in_key,
+    physical_columns,
+)
 
 Rows = Sequence[Row[Any]]
 """Key parts, the first bytes of the value, its length, then one section for each binding."""
@@ -79,6 +85,7 @@ class RawTable:
             schema=schema_of(owner, options),
         )
         self.key: list[ColumnClause[Any]] = [self.bare.c[each.name] for each in keys]
+        check_no_null(engine, self.bare, self.key)
         self.cell = self.bare.c[cell.name]
         self._bindings = bindings
         self.prefix_bytes = prefix_bytes
@@ -91,13 +98,15 @@ class RawTable:
         """The rows behind ``after``, not behind ``upto``, in the order of the key.
 
         Raises:
-            ConfigurationError: the row at ``after`` comes again.
+            ConfigurationError: the row at ``after`` comes again, or one has NULL in its key.
         """
         query = self._page(after is not None, upto is not None)
         given = {**bound_parameters(_AFTER, after or ()), **bound_parameters(_UPTO, upto or ())}
         if limit is not None:
             query = query.limit(limit)
         rows = connection.execute(query, given).all()
+        if any(part is None for row in rows for part in row[: len(self.key)]):
+            raise null_in_key(self.bare.name)
         ends = [tuple(row[: len(self.key)]) for row in (*rows[:1], *rows[-1:])]
         if after is not None and after in ends:
             raise ConfigurationError(

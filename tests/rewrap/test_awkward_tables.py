@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import (
@@ -73,7 +74,7 @@ KINDS = ("shop", "bank", "app")
 def modelled(table, keyring, key):
     """Another model of the table, with another key."""
     metadata = MetaData()
-    text = Column("text", Encrypted(String, bind="column"))
+    text: Column[Any] = Column("text", Encrypted(String, bind="column"))
     other = Table(table.name, metadata, key, text)
     attach_keyrings(metadata, default=keyring)
     return metadata, other
@@ -176,6 +177,26 @@ def test_a_job_that_cannot_find_its_place_again_stops(engine, metadata, keyring)
     for size in (1, 2, 3):
         with pytest.raises(ConfigurationError, match="again"):
             survey(engine, metadata, batch_size=size)
+
+
+@on("sqlite")
+@pytest.mark.parametrize("keys", [[None], [None, "a", "b"], ["a", "b", None, None]])
+@pytest.mark.parametrize("columns", ["PRIMARY KEY (k)", "PRIMARY KEY (n, k)"])
+def test_null_in_a_primary_key_is_refused(engine, metadata, keyring, keys, columns):
+    """SQLite takes it, and finds no row behind it: the job ended there and called itself done."""
+    composite = [Column("n", Integer, primary_key=True)] if "n" in columns.split("(")[1] else []
+    table = made(engine, metadata, keyring, *composite, Column("k", String, primary_key=True))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP TABLE {table.name}")
+        connection.exec_driver_sql(f"CREATE TABLE {table.name} (k TEXT, n INT, text, {columns})")
+        for key in keys:
+            statement = f"INSERT INTO {table.name} VALUES (?, 1, NULL)"
+            connection.exec_driver_sql(statement, (key,))
+
+    choices: list[dict[str, Any]] = [{}, {"batch_size": 1}, {"workers": 2}]
+    for options in choices:
+        with pytest.raises(ConfigurationError, match="NULL in its primary key"):
+            rewrap(engine, metadata, **options)
 
 
 @on("mariadb")

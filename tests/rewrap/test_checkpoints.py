@@ -2,11 +2,19 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, String, Table, insert
+from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, insert
 from sqlalchemy.types import UserDefinedType
 
 from sqlalchemy_kmsenv import ConfigurationError, Encrypted, Keyring, LocalKms, attach_keyrings
-from sqlalchemy_kmsenv.rewrap import CheckpointError, TableCheckpoint, rewrap, survey, verify
+from sqlalchemy_kmsenv.rewrap import (
+    CheckpointError,
+    TableCheckpoint,
+    reencrypt,
+    rewrap,
+    survey,
+    verify,
+)
+from tests.conftest import on
 from tests.rewrap.conftest import Notes
 
 TABLE = TableCheckpoint(job="test")
@@ -106,6 +114,73 @@ def test_the_checkpoint_of_another_job_is_refused_with_words(notes: Notes, check
     attach_keyrings(notes.metadata, default=Keyring(new, unwrap_only=[notes.key]))
     with pytest.raises(CheckpointError, match="targets"):
         rewrap(notes.engine, notes.metadata, checkpoint=checkpoint)
+
+
+def test_the_checkpoint_of_another_database_is_refused(notes: Notes, tmp_path):
+    """A file from the copy that was tried first says nothing about the original."""
+    path = tmp_path / "checkpoint.json"
+    notes.key.rotate()
+    rewrap(notes.engine, notes.metadata, batch_size=4, checkpoint=path, **stop_after(1))
+    copy = create_engine(f"sqlite:///{tmp_path / 'copy.db'}")
+    notes.metadata.create_all(copy)
+
+    with pytest.raises(CheckpointError, match="another job: database differ"):
+        rewrap(copy, notes.metadata, checkpoint=path)
+    copy.dispose()
+
+
+@on("postgresql")
+def test_the_checkpoint_of_another_schema_is_refused(notes: Notes, tmp_path):
+    """Tenants may have a schema each, and tables of the same names in them."""
+    path = tmp_path / "checkpoint.json"
+    notes.key.rotate()
+    rewrap(notes.engine, notes.metadata, batch_size=4, checkpoint=path, **stop_after(1))
+    other = notes.engine.execution_options(schema_translate_map={None: "pg_temp"})
+
+    with pytest.raises(CheckpointError, match="another job: schemas differ"):
+        rewrap(other, notes.metadata, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    "now", [{"name": "notes.text"}, {"scope": ["tenant"]}, {"scope": "row"}, {"bind": "column"}]
+)
+@pytest.mark.parametrize("job", [verify, reencrypt])
+def test_the_checkpoint_of_another_binding_is_refused(notes: Notes, tmp_path, job, now):
+    """Values that were found well under one binding are not under the other."""
+    path = tmp_path / "checkpoint.json"
+    columns = [f"{notes.table.name}.text"]
+    job(
+        notes.engine,
+        notes.metadata,
+        columns=columns,
+        batch_size=4,
+        checkpoint=path,
+        **stop_after(1),
+    )
+    metadata = MetaData()
+    Table(
+        notes.table.name,
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("tenant", Integer, nullable=False),
+        Column("text", Encrypted(String, **now)),
+    )
+    attach_keyrings(metadata, default=Keyring(notes.kms))
+
+    with pytest.raises(CheckpointError, match="another job: bindings differ"):
+        job(notes.engine, metadata, columns=columns, checkpoint=path)
+
+
+@pytest.mark.parametrize("job", [verify, reencrypt])
+def test_the_checkpoint_of_another_keyring_is_refused(notes: Notes, tmp_path, job):
+    """Whether a value opens is a matter of the keys that were listed when it was tried."""
+    path = tmp_path / "checkpoint.json"
+    job(notes.engine, notes.metadata, batch_size=4, checkpoint=path, **stop_after(1))
+    other = LocalKms.create(tmp_path / "other.json")
+    attach_keyrings(notes.metadata, default=Keyring(notes.kms, unwrap_only=[other]))
+
+    with pytest.raises(CheckpointError, match="another job: keys differ"):
+        job(notes.engine, notes.metadata, checkpoint=path)
 
 
 @pytest.mark.parametrize(

@@ -251,3 +251,21 @@ def test_data_keys_that_are_none_are_refused(notes: Notes, data_keys):
     """Matching nothing, the job would end as if all were well."""
     with pytest.raises(ConfigurationError, match="data_keys"):
         reencrypt(notes.engine, notes.metadata, data_keys=data_keys)
+
+
+def test_data_keys_and_a_former_binding_are_not_taken_together(notes: Notes):
+    """Values under a leaked data key that are bound rightly would count as current."""
+    metadata = renamed(notes, name="notes.text")
+    before = notes.stored()
+    leaked = [each.hex() for each in commitments(notes)]
+
+    for data_keys in (leaked, []):
+        with pytest.raises(ConfigurationError, match=r"former=.* cannot go together"):
+            reencrypt(
+                notes.engine,
+                metadata,
+                former=FormerBinding(name=f"{notes.table.name}.text"),
+                data_keys=data_keys,
+            )
+
+    assert notes.stored() == before

@@ -25,7 +25,7 @@ from sqlalchemy_kmsenv import (
     attach_keyrings,
 )
 from sqlalchemy_kmsenv.envelope import parse_header
-from sqlalchemy_kmsenv.rewrap import rewrap, survey
+from sqlalchemy_kmsenv.rewrap import reencrypt, rewrap, survey
 from tests.conftest import on
 from tests.rewrap.conftest import Interfering, Notes, text_of
 
@@ -50,6 +50,27 @@ def test_only_fingerprint_hint_and_wrapped_key_change(notes: Notes):
         assert new.reference.material_hint.hex() == notes.key.material_ids[-1][:16]
         assert new.reference.wrapped != old.reference.wrapped
     assert notes.texts() == {n: text_of(n) for n in range(30)}
+
+
+@pytest.mark.parametrize("job", [rewrap, reencrypt])
+def test_a_key_that_is_rotated_during_the_job_is_told(notes: Notes, job):
+    """The early rows are under material that is no longer the newest: the policy is not met."""
+    notes.key.rotate()
+
+    def rotate(progress):
+        if progress.column.endswith(".text"):
+            notes.key.rotate()
+
+    report = job(notes.engine, notes.metadata, on_progress=rotate)
+    again = rewrap(notes.engine, notes.metadata)
+
+    assert report.complete
+    assert not report.counts.failed
+    assert not report.ok
+    assert report.moved_targets == (f"{notes.table.name}.text", f"{notes.table.name}.secret")
+    assert "rotated" in report.notes[0]
+    assert again.ok
+    assert again.moved_targets == ()
 
 
 def test_one_call_for_each_data_key_however_many_rows_and_pages(notes: Notes):

@@ -111,6 +111,7 @@ class AwsKms(AwsInspection):
             self._client, [AwsClient(replica, connection) for replica in replicas]
         )
         self._arn = key_id if arguments.is_key_arn(key_id) else None
+        self._flights = {}
 
     def __repr__(self) -> str:
         role = "" if self._role is None else f", role_arn={self._role.arn!r}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
@@ -24,6 +26,7 @@ class AwsInspection:
     _key_id: str
     _arn: str | None
     _grant_tokens: list[str]
+    _flights: dict[int, Future[str | None]]
 
     @property
     def named_by_arn(self) -> bool:
@@ -57,10 +60,35 @@ class AwsInspection:
 
         A key ARN is answered without a call. Otherwise DescribeKey is called, unless
         an earlier answer of the service named the key already: an alias that moves is
-        noticed by the next ``generate_data_key`` or ``rewrap``.
+        noticed by the next ``generate_data_key`` or ``rewrap``. Threads that ask at
+        once share one call, and its error.
         """
-        with self._client.lock():
-            return self.describe().arn if self._arn is None else self._arn
+        while True:
+            with self._client.lock():
+                if self._arn is not None:
+                    return self._arn
+                # The flight of a parent process lands there only.
+                shared = self._flights.get(os.getpid())
+                flight = self._flights.setdefault(os.getpid(), Future())
+            if shared is None:
+                return self._fly(flight)
+            arn = shared.result()
+            if arn is not None:
+                return arn
+
+    def _fly(self, flight: Future[str | None]) -> str:
+        arn = None
+        try:
+            arn = self.describe().arn
+        except Exception as error:
+            flight.set_exception(error)
+            raise
+        finally:
+            self._flights.pop(os.getpid(), None)
+            # An interrupt is this thread's own affair: the others try themselves.
+            if not flight.done():
+                flight.set_result(arn)
+        return arn
 
     def replicas(self) -> list[Self]:
         """This key in each of its ``replica_regions``, with its ARN there; none is asked.

@@ -20,7 +20,10 @@ WRONG_METADATA = {
     "no colon": (MODELS, "is not like package.module:Base"),
     "no module": ("tests.cli.gone:Base", "there is no module 'tests.cli.gone'"),
     "no package": ("gone.models:Base", "there is no module 'gone'"),
-    "no attribute": (f"{MODELS}:Bse", "has no attribute 'Bse'; these lead to a MetaData: Base,"),
+    "no attribute": (
+        f"{MODELS}:Bse",
+        "has no attribute 'Bse'; these lead to a MetaData: Abroad, Base,",
+    ),
     "a number": (f"{MODELS}:NUMBER", "is an object of type int; name a MetaData"),
     "no MetaData behind it": ("builtins:dict", "what it returns is neither a MetaData nor has one"),
     "raises": (f"{MODELS}:broken", "KeyError: 'LOCATION_KEY'"),

@@ -244,6 +244,21 @@ def test_alias_is_described_once_by_however_many_threads(stub):
     assert [request.operation for request in stub.requests] == ["DescribeKey"]
 
 
+def test_threads_share_the_wait_for_a_silent_service(stub):
+    """One after the other, the last of them would wait eight times as long as it was told."""
+    stub.answer = Answer(delay_seconds=1)
+    kms = stubbed(stub, "alias/x", read_timeout_seconds=0.5)
+
+    with ThreadPoolExecutor(8) as threads:
+        waiting = [threads.submit(kms.resolve) for _ in range(8)]
+
+    assert {type(one.exception()) for one in waiting} == {KeyServiceUnavailableError}
+    assert len(stub.requests) == 1
+    # What failed is not kept.
+    stub.answer = Answer({"KeyMetadata": {"KeyId": KEY_ID, "Arn": KEY_ARN}})
+    assert kms.resolve() == KEY_ARN
+
+
 def test_moved_alias_is_noticed_at_the_next_data_key(stub):
     """What resolve tells must be the key that wraps now."""
     kms = stubbed(stub, "alias/x")

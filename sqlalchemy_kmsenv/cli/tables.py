@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from sqlalchemy_kmsenv.errors import WrongCellError
 from sqlalchemy_kmsenv.rewrap import (
     ColumnReport,
     ColumnSurvey,
@@ -19,16 +20,20 @@ from sqlalchemy_kmsenv.rewrap import (
     Report,
     Survey,
 )
+from sqlalchemy_kmsenv.rewrap.reports import MAX_FAILURES
 
 _BAR_WIDTH = 20
 _SHORT = 16
 _SHOWN_FAILURES = 10
+_SHOWN_ROWS = 5
 _WORDS = {
     "rewrap": {"rewritten": "re-wrapped", "current": "at the target already"},
     "reencrypt": {"rewritten": "encrypted anew", "current": "left alone"},
     "verify": {"opened": "open"},
 }
 """The counts that a job of each kind always shows."""
+_TO_DO = {"rewrap": "to re-wrap", "reencrypt": "to encrypt anew"}
+"""What a dry run says of those that would be rewritten."""
 _WHERE_ANY = {
     "changed": "changed meanwhile by others",
     "failed": "failed",
@@ -56,6 +61,8 @@ def survey_words(survey: Survey) -> str:
     )
     if foreign:
         words += f" {foreign:,} values are no envelopes."
+    if not due:
+        words += " Headers only: kmsenv verify shows whether they open."
     return words
 
 
@@ -66,6 +73,7 @@ def show_report(console: Console, report: Report) -> None:
         _say(console, f"{column.column}: {column.counts.rows:,} rows{unfinished}", style="bold")
         console.print(_counts_grid(report, column))
         _show_failures(console, column.failures, _bad(column.counts))
+        _show_likely_cause(console, column)
     for note in report.notes:
         _say(console, f"Note: {note}", style="yellow")
 
@@ -96,7 +104,9 @@ def _success(report: Report) -> str:
 def _counts_grid(report: Report, column: ColumnReport) -> Table:
     grid = Table.grid(_right(""), Column(""), padding=(0, 1, 0, 0), pad_edge=True)
     counts = column.counts
-    words = _WORDS[report.kind]
+    words = dict(_WORDS[report.kind])
+    if report.dry_run:
+        words["rewritten"] = _TO_DO[report.kind]
     any_words = {name: said for name, said in _WHERE_ANY.items() if getattr(counts, name)}
     for name, said in {**words, **any_words, "kms_calls": "KMS calls"}.items():
         grid.add_row(f"  {getattr(counts, name):,}", said)
@@ -159,13 +169,54 @@ def _state(key: KeyCount) -> Text:
 
 
 def _show_failures(console: Console, failures: Sequence[Failure], number: int) -> None:
-    for failure in failures[:_SHOWN_FAILURES]:
-        found = f" ({failure.finding})" if failure.finding else ""
-        row = ", ".join(failure.row)
-        _say(console, f"  row ({row}): {failure.error}{found}: {failure.message}", style="red")
-    more = number - len(failures[:_SHOWN_FAILURES])
+    groups = _alike(failures)
+    shown = groups[:_SHOWN_FAILURES]
+    for group in shown:
+        _say(console, f"  {_group_words(group)}", style="red")
+    more = number - sum(map(len, shown))
     if more > 0:
-        _say(console, f"  and {more:,} more; --json names up to 100 of a column")
+        _say(console, f"  and {more:,} more; --json names up to {MAX_FAILURES} of a column")
+
+
+def _alike(failures: Sequence[Failure]) -> list[list[Failure]]:
+    """Failures that differ in their rows alone, together."""
+    groups: dict[tuple[str, str, str], list[Failure]] = {}
+    for failure in failures:
+        key = (failure.error, failure.finding, _without_row(failure))
+        groups.setdefault(key, []).append(failure)
+    return list(groups.values())
+
+
+def _without_row(failure: Failure) -> str:
+    return failure.message.replace(f", row ({', '.join(failure.row)})", "")
+
+
+def _group_words(group: Sequence[Failure]) -> str:
+    first = group[0]
+    error = f"{first.error} ({first.finding})" if first.finding else first.error
+    if len(group) == 1:
+        return f"row ({', '.join(first.row)}): {error}: {first.message}"
+    rows = [", ".join(each.row) for each in group[:_SHOWN_ROWS]]
+    if len(first.row) > 1:
+        rows = [f"({row})" for row in rows]
+    if len(group) > _SHOWN_ROWS:
+        rows.append("...")
+    return f"{len(group):,} x {error}: {_without_row(first)}; rows {', '.join(rows)}"
+
+
+def _show_likely_cause(console: Console, column: ColumnReport) -> None:
+    """What may be wrong where no value of a column opens."""
+    counts = column.counts
+    groups = _alike(column.failures)
+    none_opens = 1 < counts.failed == counts.rows - counts.null
+    if none_opens and [group[0].error for group in groups] == [WrongCellError.__name__]:
+        _say(
+            console,
+            "  No value opens: was the table or the column renamed, or has its scope or the"
+            " keyring's context changed? For a former name: kmsenv reencrypt --former-name"
+            " OLD_TABLE.OLD_COLUMN --dry-run",
+            style="yellow",
+        )
 
 
 def _say(console: Console, words: str, *, style: str = "") -> None:

@@ -7,7 +7,7 @@ import re
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 _NOT_OF_A_ROW = frozenset(
-    ["08", "0A", "25", "28", "2D", "3D", "3F", "40", "42", "53", "54", "55", "57", "58", "F0", "XX"]
+    "08 0A 25 28 2D 3D 3F 40 42 53 54 55 57 58 70 F0 XX".split()  # noqa: SIM905  easier to read
 )
 """Classes of SQLSTATE that are about connections, locks, room, rights and statements."""
 _NUMBERS_OF_A_ROW = frozenset([1369, 1406, 1644, 3819, 4025])
@@ -23,7 +23,8 @@ def concerns_rows(error: DBAPIError) -> bool:
     if isinstance(error, (IntegrityError, DataError)):
         return True
     state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-    if isinstance(state, str):
+    # MySQL and MariaDB: HY000 says nothing; a lock that was not got in time is among them.
+    if isinstance(state, str) and state != "HY000":
         return state[:2] not in _NOT_OF_A_ROW
     number = next(iter(getattr(error.orig, "args", ())), None)
     return number in _NUMBERS_OF_A_ROW

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any
@@ -144,6 +144,8 @@ class Run:
                     return
                 if not column.partitions:
                     self._cut(column, store)
+                    if self.stopped is not None:
+                        return
                 self._run_column(column, executor, width, store)
 
     def _cut(self, column: ColumnState, store: CheckpointStore | None) -> None:
@@ -153,7 +155,14 @@ class Run:
             found = cut(connection, table, self._settings.parts)
         column.partitions = {partition.number: partition for partition in found}
         if store is not None:
-            store.begin_column(engine, column.job.column, found)
+            self._keep(store.begin_column, engine, column.job.column, found)
+
+    def _keep(self, keep: Callable[..., None], *given: Any) -> None:
+        """Stop where the checkpoint cannot be written: what was done is in the report."""
+        try:
+            keep(*given)
+        except CheckpointError as error:
+            self.stopped = self.stopped or str(error)
 
     def _run_column(
         self, column: ColumnState, executor: Executor, width: int, store: CheckpointStore | None
@@ -175,7 +184,7 @@ class Run:
                     partition = result.partition
                     column.partitions[partition.number] = partition
                     if store is not None:
-                        store.moved(column.job.column, partition)
+                        self._keep(store.moved, column.job.column, partition)
                     if not partition.finished:
                         waiting.append(partition)
                     self.stopped = self.stopped or result.stopped

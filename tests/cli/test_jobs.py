@@ -39,7 +39,11 @@ def test_survey_rewrap_survey_verify(world):
     assert [r.exit_code for r in (surveyed, rewrapped, again, verified)] == [1, 0, 0, 0]
     assert "20 envelopes are not at the target." in surveyed.stdout
     assert "Every row is at the target." in rewrapped.stdout
-    assert "Every envelope is at the target." in again.stdout
+    assert (
+        "Every envelope is at the target. Headers only: kmsenv verify shows whether they open."
+        in again.stdout
+    )
+    assert "Headers only" not in surveyed.stdout
     assert "Every value opens." in verified.stdout
     assert world.read() == values
     assert payloads(world.stored()) == payloads(before)
@@ -78,6 +82,7 @@ def test_dry_run_writes_nothing_and_says_what_is_due(world):
     code, report = run_json("rewrap", *world.about, "--dry-run")
 
     assert (shown.exit_code, code) == (1, 1)
+    assert "10 to re-wrap" in words(shown.stdout)
     assert "A dry run: 20 rows would be re-wrapped; nothing was written." in shown.stdout
     assert (report["dry_run"], report["ok"], report["complete"]) == (True, False, True)
     assert world.stored() == before
@@ -226,6 +231,30 @@ def test_reencrypt_brings_values_from_a_former_binding(options, former, world):
     assert run("verify", *about).exit_code == 0
     attach_keyrings(Base.metadata, Keyring(world.kms))
     assert world.read() == values
+
+
+@on("sqlite")
+@pytest.mark.parametrize("former", [{"name": "pings.position", "scope": ["tenant"]}, {}])
+def test_failures_that_are_alike_are_told_once_with_a_likely_cause(former, world):
+    """After a rename, every row says the same; ten times the same hides what to do."""
+    values = world.read()
+    if former:
+        seal_as_formerly(world, values, former)
+    else:
+        for number in (0, 2):
+            world.write_raw("acme", number, world.stored()["acme", 1])
+
+    result = run("verify", *world.about, "--column", "cli_pings.position")
+    code, report = run_json("verify", *world.about, "--column", "cli_pings.position")
+
+    number = 12 if former else 2
+    said = words(result.stdout)
+    assert said.count("WrongCellError") == 1
+    assert f"{number} x WrongCellError (" in said
+    rows = "(acme, 0), (acme, 1), (acme, 2), (acme, 3), (acme, 4), ..."
+    assert f"; rows {rows if former else '(acme, 0), (acme, 2)'}" in said
+    assert ("--former-name OLD_TABLE.OLD_COLUMN --dry-run" in said) is bool(former)
+    assert (code, len(report["columns"][0]["failures"])) == (1, number)
 
 
 def seal_as_formerly(world, values, former):

@@ -260,3 +260,30 @@ def test_a_key_that_cannot_be_kept_is_refused_where_a_checkpoint_is_asked(
     with pytest.raises(ConfigurationError, match="complex"):
         rewrap(engine, metadata, checkpoint=tmp_path / "checkpoint.json")
     assert rewrap(engine, metadata, batch_size=2).counts.rows == 5
+
+
+@on("sqlite")
+def test_a_checkpoint_that_cannot_be_written_later_stops_the_job_with_its_report(
+    notes: Notes, tmp_path
+):
+    """A disk that fills up in the night must not take along what the job has done."""
+    notes.key.rotate()
+    place = tmp_path / "checkpoints"
+    place.mkdir()
+    path = place / "checkpoint.json"
+    moved_away = tmp_path / "moved"
+
+    def vanish(progress):
+        if progress.counts.rows == 8:
+            place.rename(moved_away)
+
+    options: dict[str, Any] = {"batch_size": 4, "checkpoint": path}
+    first = rewrap(notes.engine, notes.metadata, on_progress=vanish, **options)
+    moved_away.rename(place)
+    second = rewrap(notes.engine, notes.metadata, **options)
+
+    assert "cannot be written" in str(first.stopped)
+    assert not first.complete
+    assert (first.counts.rows, first.counts.rewritten) == (12, 11)
+    assert second.ok
+    assert survey(notes.engine, notes.metadata).ok

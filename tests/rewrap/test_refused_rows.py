@@ -28,6 +28,7 @@ DDL = {
         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'the year is closed'; END IF""",
     ),
 }
+_ON = {"postgresql": f" ON {TABLE}", "mysql": "", "mariadb": ""}
 DDL["mariadb"] = DDL["mysql"]
 
 
@@ -121,3 +122,24 @@ def test_words_of_a_trigger_that_hold_the_cell_are_left_out(notes: Notes):
         assert failure.message == "the database's words may hold stored bytes, and are left out"
     notes.metadata.drop_all(notes.engine)
     execute(notes, "DROP FUNCTION kmsenv_closed")
+
+
+@on("postgresql", "mariadb")
+def test_a_lock_that_is_not_got_in_time_is_no_rows_failure(closed: Notes):
+    """It is waited for, and then the job stops: the next run goes on with these rows."""
+    execute(closed, f"DROP TRIGGER kmsenv_closed{_ON[closed.engine.dialect.name]}")
+    words = {
+        "EXCEPTION 'the year is closed'": "EXCEPTION 'busy' USING ERRCODE = '55P03'",
+        "'45000' SET MESSAGE_TEXT = 'the year is closed'": "'HY000' SET MYSQL_ERRNO = 1205",
+    }
+    for statement in DDL[closed.engine.dialect.name]:
+        changed = statement
+        for former, new in words.items():
+            changed = changed.replace(former, new)
+        execute(closed, changed)
+    closed.key.rotate()
+
+    report = rewrap(closed.engine, closed.metadata, columns=[closed.table.c.text])
+
+    assert "the database failed" in str(report.stopped)
+    assert (report.counts.rewritten, report.counts.failed) == (0, 0)

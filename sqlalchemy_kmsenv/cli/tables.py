@@ -90,6 +90,8 @@ def report_words(report: Report) -> str:
         words.append(f"A dry run: {counts.rewritten:,} rows would be {done}; nothing was written.")
     if bad:
         words.append(f"{bad:,} of {counts.rows:,} rows failed.")
+    if report.moved_targets:
+        words.append("The key was rotated while the job ran: run it again.")
     return " ".join(words) or _success(report)
 
 

@@ -140,7 +140,7 @@ def test_a_citext_key_is_served_as_citext_alone(engine, metadata, keyring, local
 @pytest.mark.parametrize("declared", [Float, Float(53)])
 def test_a_floating_point_key_is_refused(engine, metadata, keyring, declared):
     """MariaDB's FLOAT prints fewer digits than it holds: the page never came to its end."""
-    made(engine, metadata, keyring, Column("k", declared, primary_key=True))
+    made(engine, metadata, keyring, Column("k", declared, primary_key=True, autoincrement=False))
 
     with pytest.raises(ConfigurationError, match=r"k: a floating point key .* NUMERIC"):
         rewrap(engine, metadata)
@@ -149,7 +149,8 @@ def test_a_floating_point_key_is_refused(engine, metadata, keyring, declared):
 @on("mariadb", "postgresql")
 def test_a_floating_point_key_is_refused_whatever_the_model_says(engine, metadata, keyring):
     """The column is what the database orders by."""
-    table = made(engine, metadata, keyring, Column("k", Float, primary_key=True))
+    column = Column("k", Float, primary_key=True, autoincrement=False)
+    table = made(engine, metadata, keyring, column)
     other, _ = modelled(table, keyring, Column("k", Numeric(10, 2), primary_key=True))
 
     with pytest.raises(ConfigurationError, match="a floating point key"):

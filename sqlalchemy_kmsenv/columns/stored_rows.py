@@ -51,12 +51,13 @@ def read_stored(
     """
     query = select(*key_columns, *wanted).with_for_update(of=key_columns[0].table)
     query = query.execution_options(**schema_map(options))
-    if len(key_columns) > 1:
-        # Each number of rows is another statement, which would crowd out the application's.
-        query = query.execution_options(compiled_cache=None)
+    # Each number of rows with composite keys is another statement: they would crowd the
+    # application's out of the cache. A connection takes this option, a statement does not.
+    uncached: dict[str, Any] = {"compiled_cache": None} if len(key_columns) > 1 else {}
     found: dict[Key, Key] = {}
     for chunk in _chunks(keys):
-        for row in connection.execute(query.where(_any_of(key_columns, chunk))):
+        several = query.where(_any_of(key_columns, chunk))
+        for row in connection.execute(several, execution_options=uncached):
             _keep_one(found, tuple(row[: len(key_columns)]), tuple(row[len(key_columns) :]))
     # Exact keys that were not found name no row; text may be stored in another spelling.
     spelled = any(isinstance(column.type, String) for column in key_columns)

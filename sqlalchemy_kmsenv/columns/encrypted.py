@@ -9,11 +9,10 @@ from sqlalchemy import Column, LargeBinary
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ColumnElement
-from sqlalchemy.sql import operators as sql_operators
-from sqlalchemy.sql.elements import Null
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sqlalchemy_kmsenv.columns.binding import SCOPE_COLUMN, SCOPE_ROW, Binding, build_binding
+from sqlalchemy_kmsenv.columns.comparing import EncryptedComparator
 from sqlalchemy_kmsenv.columns.migration_repr import render_encrypted
 from sqlalchemy_kmsenv.columns.opening import cell_opener
 from sqlalchemy_kmsenv.columns.packing import pack
@@ -22,7 +21,6 @@ from sqlalchemy_kmsenv.columns.sealed import Sealed
 from sqlalchemy_kmsenv.errors import ConfigurationError
 
 _MAX_PAD_TO = 1 << 20
-_NULL_CHECKS = (sql_operators.is_, sql_operators.is_not, sql_operators.eq, sql_operators.ne)
 
 
 class Encrypted(TypeDecorator[Any]):
@@ -171,34 +169,7 @@ class Encrypted(TypeDecorator[Any]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_binding": None}
 
-    class Comparator(TypeDecorator.Comparator[Any]):
-        """Lets ``IS NULL`` through and refuses to compare envelopes."""
-
-        def operate(self, op: Any, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
-            """``IS NULL`` and ``IS NOT NULL``; anything else is refused."""
-            null = len(other) == 1 and (other[0] is None or isinstance(other[0], Null))
-            if op in _NULL_CHECKS and (null or self._is_itself(other)):
-                return super().operate(op, *other, **kwargs)
-            raise self._refusal(op)
-
-        def reverse_operate(self, op: Any, other: Any, **kwargs: Any) -> ColumnElement[Any]:
-            """Refused."""
-            raise self._refusal(op)
-
-        def _is_itself(self, other: tuple[Any, ...]) -> bool:
-            # Dictionaries of columns ask a column whether it equals its annotated copy.
-            same = len(other) == 1 and isinstance(other[0], ColumnElement)
-            return same and hash(other[0]) == hash(self.expr)
-
-        def _refusal(self, op: Any) -> UnboundValueError:
-            name = getattr(op, "__name__", str(op))
-            return UnboundValueError(
-                f"{self.expr} is encrypted: two envelopes of one value differ, so {name} in SQL"
-                " would compare nothing. Compare in the application; is_(None) and is_not(None)"
-                " work"
-            )
-
-    comparator_factory = Comparator
+    comparator_factory = EncryptedComparator
 
     def _check_bind(self) -> None:
         if self.bind not in ("row", "column"):

@@ -10,7 +10,7 @@ Uses private attributes of statements, named below, and ``_distinct``, seen on 2
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 from sqlalchemy import (
@@ -34,6 +34,7 @@ from sqlalchemy.sql.elements import (
     ColumnClause,
     Null,
     TableValuedColumn,
+    UnaryExpression,
 )
 from sqlalchemy.sql.functions import FunctionElement, count
 from sqlalchemy.sql.selectable import (
@@ -55,6 +56,10 @@ from sqlalchemy_kmsenv.columns.outputs import (
     unlabelled,
 )
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.refusal_words import refused_operator, refused_place
+
+Place = str | Callable[..., Any]
+"""Where an element stands: the clause, the function, or the operator."""
 
 _CLAUSES = {
     "_where_criteria": "WHERE",
@@ -102,7 +107,7 @@ class _Walk:
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
-    def statement(self, statement: Any, *, into: str | None = None) -> None:
+    def statement(self, statement: Any, *, into: Place | None = None) -> None:
         """A statement; ``into`` says what takes its columns, where that is not a result."""
         while isinstance(statement, SelectStatementGrouping):
             statement = statement.element
@@ -136,7 +141,7 @@ class _Walk:
             for child in HasTraverseInternals.get_children(statement, omit_attrs=_ELSEWHERE):
                 self._value(child, "this place")
 
-    def _outputs(self, columns: Iterable[Any], into: str | None) -> None:
+    def _outputs(self, columns: Iterable[Any], into: Place | None) -> None:
         for column in columns:
             element = unlabelled(column)
             if into is None and is_encrypted(element):
@@ -170,7 +175,7 @@ class _Walk:
             for condition in conflict.conditions:
                 self._value(condition, "WHERE")
 
-    def _value(self, element: Any, place: str) -> None:
+    def _value(self, element: Any, place: Place) -> None:
         """An element whose value the database works on."""
         if isinstance(element, ColumnClause):
             if is_encrypted(element):
@@ -194,7 +199,7 @@ class _Walk:
             for child in element.get_children():
                 self._value(child, _place_in(element, place))
 
-    def _rows(self, element: Any, place: str) -> None:
+    def _rows(self, element: Any, place: Place) -> None:
         if isinstance(element, Join):
             self._rows(element.left, place)
             self._rows(element.right, place)
@@ -262,19 +267,18 @@ def _asks_for_null(element: Any) -> bool:
     )
 
 
-def _place_in(element: Any, place: str) -> str:
+def _place_in(element: Any, place: Place) -> Place:
     if isinstance(element, FunctionElement):
         return f"{getattr(element, 'name', 'a function')}()"
     if isinstance(element, (Cast, TypeCoerce)):
         return "a cast"
     if isinstance(element, Case):
         return "CASE"
+    if isinstance(element, (BinaryExpression, UnaryExpression)) and element.operator is not None:
+        return element.operator
     return place
 
 
-def _refuse(element: Any, place: str) -> NoReturn:
-    raise UnboundValueError(
-        f"{name_of(element)} is encrypted, and {place} would work on its envelopes, of which two of"
-        " one value differ. Select the column and compute in the application; IS NULL and count()"
-        " work in SQL, and type_coerce(column, LargeBinary) gives the stored bytes"
-    )
+def _refuse(element: Any, place: Place) -> NoReturn:
+    why = refused_place(place) if isinstance(place, str) else refused_operator(place)
+    raise UnboundValueError(f"{name_of(element)} is encrypted: {why}")

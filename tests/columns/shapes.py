@@ -567,7 +567,7 @@ def union_of_columns(s, m):
 @shape(SELECT, '==, !=, <, in_(), like(), between(), + and every other operator',
        refused=UnboundValueError)  # fmt: skip
 def comparing(s, m):
-    """Refused when it is built."""
+    """With a value refused when it is built, between columns before it is sent."""
     s.execute(select(m.note).where(m.note.c.text == "text a")).all()
 
 

@@ -1,8 +1,8 @@
 """What an INSERT or UPDATE says of its values, read from the statement.
 
 Reads private attributes: ``_values``,
-``_multi_values``, ``_ordered_values``, ``_select_names``, ``_prefixes``, ``_inline`` and
-``_generate`` of ``Insert`` and ``Update``, seen on 2.0.36 and 2.1.9
+``_multi_values``, ``_ordered_values``, ``_select_names``, ``_prefixes``, ``_inline``,
+``_generate`` and ``_annotations`` of ``Insert`` and ``Update``, seen on 2.0.36 and 2.1.9
 (``tests/columns/test_dml.py`` holds them to it).
 """
 
@@ -64,25 +64,45 @@ class InlineValue:
 
 def table_of(statement: Insert | Update) -> Table | None:
     """The table that is written, as the MetaData knows it; None where it is not one table."""
-    table = statement.table
+    table = _emitted_table(statement)
+    if table is None:
+        table = statement.table
     if not isinstance(table, Table):
         return None
     # The ORM passes an annotated copy.
     return table.metadata.tables.get(table.key, table)
 
 
+def _emitted_table(statement: Insert | Update) -> Any:
+    """The table that the ORM's bulk INSERT or UPDATE writes; None for all other statements.
+
+    The ORM executes such a statement once a table of a joined inheritance, and annotates
+    each with its table; ``statement.table`` stays the subclass's, until it is compiled.
+    """
+    annotations = statement._annotations
+    if annotations.get("dml_strategy") != "bulk":
+        return None
+    kind = "insert" if isinstance(statement, Insert) else "update"
+    return annotations.get(f"_emit_{kind}_table")
+
+
 def inline_values(statement: Insert | Update, rows: Rows) -> dict[str, InlineValue]:
     """The values that the statement itself carries, by column key."""
+    written = table_of(statement)
     return {
         column_key(key): InlineValue(key, _source(value, rows))
         for key, value in _pairs(statement)
-        if not _is_of_another_table(statement, key)
+        if not _is_of_another_table(written, key)
     }
 
 
 def written_columns(statement: Update) -> Iterator[tuple[Table, str]]:
     """The columns that ``values()`` names as columns: each with its table, and its key."""
+    bulk = _emitted_table(statement)
     for key, _ in _pairs(statement):
+        if bulk is not None and _is_of_another_table(bulk, key):
+            # The ORM leaves it to the statement for that table.
+            continue
         table = None if isinstance(key, str) else getattr(_plain_column(key), "table", None)
         if isinstance(table, Table):
             yield table, column_key(key)
@@ -104,12 +124,12 @@ def _pairs(statement: Insert | Update) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def _is_of_another_table(statement: Insert | Update, key: Any) -> bool:
-    """MySQL's UPDATE of several tables sets columns of all of them."""
+def _is_of_another_table(written: Table | None, key: Any) -> bool:
+    """Whether ``values()`` sets it in another table, as MySQL can and the ORM's bulk does."""
     if isinstance(key, str):
         return False
     table = getattr(_plain_column(key), "table", None)
-    return isinstance(table, Table) and table.key != getattr(statement.table, "key", None)
+    return isinstance(table, Table) and table.key != getattr(written, "key", None)
 
 
 def copy_of(statement: S) -> S:

@@ -13,7 +13,13 @@ from sqlalchemy import Insert, Join, Table, Update
 from sqlalchemy.sql.selectable import AliasedReturnsRows, FromClause
 
 from sqlalchemy_kmsenv.columns.conflicts import conflicts
-from sqlalchemy_kmsenv.columns.dml import Rows, select_names, value_expressions, written_columns
+from sqlalchemy_kmsenv.columns.dml import (
+    Rows,
+    select_names,
+    table_of,
+    value_expressions,
+    written_columns,
+)
 from sqlalchemy_kmsenv.columns.plan import concerned, encrypted_columns
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 
@@ -26,14 +32,15 @@ def refuse_other_targets(statement: Insert | Update, rows: Rows) -> None:
     """
     if not isinstance(statement, Update):
         return
-    if not isinstance(statement.table, Table):
+    own = table_of(statement)
+    if own is None:
         names = {key for key, _ in value_expressions(statement)}
         names.update(*(row.keys() for row in rows[:1]))
         for table in _tables(statement.table):
             _refuse(table, names)
         return
     for table, key in written_columns(statement):
-        if table.key != statement.table.key:
+        if table.key != own.key:
             _refuse(table, {key})
 
 

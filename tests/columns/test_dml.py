@@ -43,6 +43,20 @@ def test_shapes_are_recognised():
     assert list(dml.select_names(copied)) == ["id", "v"]
 
 
+def test_the_table_of_a_bulk_statement_is_in_its_annotations():
+    """Where the ORM says that it is one; a copy of the table is looked up in its MetaData."""
+    other = Table(
+        "u", TABLE.metadata, Column("id", Integer, primary_key=True), extend_existing=True
+    )
+    for statement, name in (
+        (insert(TABLE), "_emit_insert_table"),
+        (update(TABLE), "_emit_update_table"),
+    ):
+        assert dml.table_of(statement._annotate({name: other})) is TABLE
+        assert dml.table_of(statement._annotate({"dml_strategy": "bulk", name: other})) is other
+        assert dml.table_of(statement._annotate({"dml_strategy": "orm", name: other})) is TABLE
+
+
 def test_what_an_upsert_does_is_read_from_its_clause():
     """The target of ON CONFLICT, and what it sets to which value."""
     assert conflicts(insert(TABLE)) == []

@@ -1,7 +1,5 @@
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,6 +19,13 @@ def python_blocks(document: Path) -> list[str]:
         "\n" * content.count("\n", 0, block.start(1)) + block[1]
         for block in _PYTHON_BLOCK.finditer(content)
     ]
+
+
+def python_files(document: Path) -> dict[str, str]:
+    """The blocks that begin with the name of a file, by that name."""
+    blocks = [block.strip("\n") + "\n" for block in python_blocks(document)]
+    named = [(re.match(r"# (\w+\.py)\n", block), block) for block in blocks]
+    return {name[1]: block for name, block in named if name}
 
 
 def missing_links(document: Path, content: str) -> list[str]:
@@ -54,22 +59,3 @@ def test_dead_link_would_be_noticed():
     content = "[here](test_docs.py) [gone](gone.md#part) [web](https://example.org/gone.md)"
 
     assert missing_links(Path(__file__), content) == ["gone.md"]
-
-
-def test_adopting_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    """Whoever has plaintext follows it step by step, on data that matters."""
-    page = ROOT / "docs" / "adopting.md"
-    # As a module, since the annotations of the model are looked up there.
-    module = ModuleType("adopting")
-    monkeypatch.setitem(sys.modules, "adopting", module)
-    monkeypatch.chdir(tmp_path)
-
-    for block in python_blocks(page):
-        exec(compile(block, page, "exec"), module.__dict__)  # noqa: S102  the project's own text
-
-    with module.Session(module.engine) as session:
-        session.add(module.Customer(iban="DE1"))
-        session.flush()
-        written = session.get_one(module.Customer, 1201, populate_existing=True)
-        assert (written.iban, written.iban_enc) == ("DE1", "DE1")
-    module.engine.dispose()

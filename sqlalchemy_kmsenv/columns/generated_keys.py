@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Connection, Sequence, func, select, text
+from sqlalchemy import Column, ColumnElement, Connection, Integer, Sequence, func, select, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_map, schema_of
 
@@ -16,15 +18,33 @@ from sqlalchemy_kmsenv.columns.transactions import Options, schema_map, schema_o
 # or this role may not use the sequence (an identity column's INSERT needs no right to it).
 _OWNED_SEQUENCE = text(
     """
-    SELECT nextval(own.sequence)
-      FROM (SELECT CAST(pg_get_serial_sequence(:table_name, :column_name) AS regclass) AS sequence
+    SELECT pg_catalog.nextval(own.sequence)
+      FROM (SELECT CAST(pg_catalog.pg_get_serial_sequence(:table_name, :column_name)
+                        AS pg_catalog.regclass) AS sequence
               FROM pg_catalog.pg_attribute
-             WHERE attrelid = to_regclass(:table_name) AND attname = :column_name
-               AND attidentity <> 'a') AS own,
-           generate_series(1, :how_many)
-     WHERE own.sequence IS NOT NULL AND has_sequence_privilege(own.sequence, 'USAGE, UPDATE')
+             WHERE attrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(:table_name)
+               AND attname OPERATOR(pg_catalog.=) CAST(:column_name AS pg_catalog.name)
+               AND attidentity OPERATOR(pg_catalog.<>) 'a') AS own,
+           pg_catalog.generate_series(1, :how_many)
+     WHERE own.sequence IS NOT NULL
+       AND pg_catalog.has_sequence_privilege(own.sequence, 'USAGE, UPDATE')
     """
 )
+
+
+class _NextValue(ColumnElement[int]):
+    """``nextval()`` of PostgreSQL itself, whatever stands in search_path."""
+
+    inherit_cache = False
+
+    def __init__(self, sequence: Sequence) -> None:
+        self.next_value = sequence.next_value()
+        self.type = Integer()
+
+
+@compiles(_NextValue)
+def _compile_next_value(element: _NextValue, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"pg_catalog.{compiler.process(element.next_value, **kw)}"
 
 
 def take_ahead(
@@ -38,8 +58,8 @@ def take_ahead(
         return None
     default = column.default
     if isinstance(default, Sequence) and not default.optional:
-        rows = func.generate_series(1, how_many).table_valued("n")
-        query = select(default.next_value()).select_from(rows)
+        rows = func.pg_catalog.generate_series(1, how_many).table_valued("n")
+        query = select(_NextValue(default)).select_from(rows)
         taken = connection.execute(query, execution_options=schema_map(options))
         return list(taken.scalars())
     if not _is_generated(column):

@@ -17,17 +17,11 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import Label
 from sqlalchemy.sql.selectable import FromClause
 
-from sqlalchemy_kmsenv.cell import (
-    BYTES_PART,
-    DATE_PART,
-    INT_PART,
-    STR_PART,
-    UUID_PART,
-    PartKind,
-)
+from sqlalchemy_kmsenv.cell import PartKind
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.origins import column_beside
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.renderings import POSTGRESQL_JOIN, rendering
 from sqlalchemy_kmsenv.errors import ConfigurationError
 
 
@@ -115,8 +109,8 @@ def _compile_sqlite(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> st
     if not element.parts:
         # A column of SQLite may hold a number, of which Python would make bytes of its own.
         return f"CAST({stored} AS BLOB)"
-    parts = _concatenated(element, compiler, kw, _SQLITE)
-    packed = f"CAST({parts} || {stored} AS BLOB)"
+    parts, _ = _parts(element, compiler, kw)
+    packed = f"CAST({' || '.join([*parts, stored])} AS BLOB)"
     return _never_null_by_mistake(packed, stored, "x''")
 
 
@@ -125,11 +119,12 @@ def _compile_postgresql(element: PackedCell, compiler: SQLCompiler, **kw: Any) -
     stored = _process(compiler, element.stored, kw)
     if not element.parts:
         return stored
-    parts = _concatenated(element, compiler, kw, _POSTGRESQL)
-    packed = f"convert_to({parts}, 'UTF8') || {stored}"
-    if element.all_primary:
+    parts, may_be_null = _parts(element, compiler, kw)
+    section = POSTGRESQL_JOIN.join(parts)
+    packed = f"pg_catalog.convert_to({section}, 'UTF8'){POSTGRESQL_JOIN}{stored}"
+    if not may_be_null:
         return f"({packed})"
-    return _never_null_by_mistake(packed, stored, "CAST('' AS BYTEA)")
+    return _never_null_by_mistake(packed, stored, "CAST('' AS pg_catalog.bytea)")
 
 
 @compiles(PackedCell, "mysql", "mariadb")
@@ -137,9 +132,9 @@ def _compile_mysql(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str
     stored = _process(compiler, element.stored, kw)
     if not element.parts:
         return stored
-    parts = _joined(element, compiler, kw, _MYSQL, ", ")
+    parts, _ = _parts(element, compiler, kw)
     # With sql_mode=ORACLE, CONCAT takes NULL for an empty text.
-    packed = f"coalesce(CONCAT({parts}, {stored}), x'')"
+    packed = f"coalesce(CONCAT({', '.join([*parts, stored])}), x'')"
     return f"CASE WHEN {stored} IS NOT NULL THEN {packed} END"
 
 
@@ -149,60 +144,19 @@ def _never_null_by_mistake(packed: str, stored: str, empty: str) -> str:
     return f"coalesce({packed}, CASE WHEN {stored} IS NOT NULL THEN {empty} END)"
 
 
-# SQLite keeps whatever it is given in a column of any type, and 'a' and x'61' are two keys.
-# What is no key of its kind makes the packed cell NULL, which is an error: one of two rows
-# that look alike must not open the values of the other.
-_SQLITE = {
-    INT_PART: "CASE typeof({0}) WHEN 'integer' THEN {0} END",
-    STR_PART: "CASE typeof({0}) WHEN 'text' THEN lower(hex({0})) END",
-    UUID_PART: (
-        "CASE WHEN typeof({0}) = 'text' AND length({0}) = 32 AND {0} NOT GLOB '*[^0-9a-f]*'"
-        " THEN {0} END"
-    ),
-    BYTES_PART: "CASE typeof({0}) WHEN 'blob' THEN lower(hex({0})) END",
-    DATE_PART: (
-        "CASE WHEN typeof({0}) = 'text'"
-        " AND {0} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' THEN {0} END"
-    ),
-}
-_POSTGRESQL = {
-    INT_PART: "CAST({0} AS TEXT)",
-    STR_PART: "encode(convert_to(CAST({0} AS TEXT), 'UTF8'), 'hex')",
-    UUID_PART: "replace(CAST({0} AS TEXT), '-', '')",
-    BYTES_PART: "encode({0}, 'hex')",
-    DATE_PART: "to_char({0}, 'YYYY-MM-DD')",
-}
-_MYSQL = {
-    INT_PART: "{0}",
-    STR_PART: "lower(hex(convert({0} using utf8mb4)))",
-    UUID_PART: "replace(cast({0} as char), '-', '')",
-    BYTES_PART: "lower(hex({0}))",
-    DATE_PART: "cast({0} as char)",
-}
-
-
-def _concatenated(
-    element: PackedCell, compiler: SQLCompiler, kw: dict[str, Any], texts: dict[PartKind, str]
-) -> str:
-    return _joined(element, compiler, kw, texts, " || ")
-
-
-def _joined(
-    element: PackedCell,
-    compiler: SQLCompiler,
-    kw: dict[str, Any],
-    texts: dict[PartKind, str],
-    separator: str,
-) -> str:
+def _parts(
+    element: PackedCell, compiler: SQLCompiler, kw: dict[str, Any]
+) -> tuple[list[str], bool]:
+    """The texts of all parts with their letters and colons, and whether one may be NULL."""
     sql: list[str] = []
+    may_be_null = not element.all_primary
     end = ""
     for kind, column in element.parts:
-        sql += [
-            f"'{end}{kind.letter.decode()}'",
-            texts[kind].format(_process(compiler, column, kw)),
-        ]
+        text = rendering(kind, column.type, compiler.dialect)
+        sql += [f"'{end}{kind.letter.decode()}'", text.sql.format(_process(compiler, column, kw))]
+        may_be_null = may_be_null or text.may_be_null
         end = ":"
-    return separator.join([*sql, f"'{end}'"])
+    return [*sql, f"'{end}'"], may_be_null
 
 
 def _process(compiler: SQLCompiler, element: ColumnElement[Any], kw: dict[str, Any]) -> str:

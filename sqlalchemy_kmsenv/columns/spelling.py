@@ -9,6 +9,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from sqlalchemy_kmsenv.columns.renderings import stored_text
+
 
 class StoredText(FunctionElement[str]):
     """The UTF-8 bytes of a text column, as the hexadecimal digits that ``spelled`` gives."""
@@ -24,16 +26,5 @@ def spelled(text: str) -> str:
 
 
 @compiles(StoredText)
-def _compile_any(element: StoredText, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"lower(hex({compiler.process(element.clauses, **kw)}))"
-
-
-@compiles(StoredText, "postgresql")
-def _compile_postgresql(element: StoredText, compiler: SQLCompiler, **kw: Any) -> str:
-    text = compiler.process(element.clauses, **kw)
-    return f"encode(convert_to(CAST({text} AS TEXT), 'UTF8'), 'hex')"
-
-
-@compiles(StoredText, "mysql", "mariadb")
-def _compile_mysql(element: StoredText, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"lower(hex(convert({compiler.process(element.clauses, **kw)} using utf8mb4)))"
+def _compile(element: StoredText, compiler: SQLCompiler, **kw: Any) -> str:
+    return stored_text(compiler.process(element.clauses, **kw), compiler.dialect)

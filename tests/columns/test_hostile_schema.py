@@ -1,0 +1,127 @@
+"""What somebody gains who may CREATE in a schema of PostgreSQL's search_path: nothing.
+
+A function, type or operator that is named without its schema may be theirs, and say that
+a row is another one, so that its values open there.
+"""
+
+import pytest
+from sqlalchemy import Column, Integer, Sequence, String, Table, insert, select
+
+from sqlalchemy_kmsenv import Encrypted, attach_keyrings
+from sqlalchemy_kmsenv.columns.spelling import StoredText, spelled
+from tests.columns.test_kinds import KEYS
+from tests.conftest import on
+
+NAMES = (
+    "convert_to", "encode", "to_char", "uuid_send", "replace", "lower", "date_ge", "date_le",
+    "timestamp_ge", "timestamp_le", "timezone", "nextval", "generate_series", "to_regclass",
+    "pg_get_serial_sequence", "has_sequence_privilege",
+)  # fmt: skip
+OPERATORS = ("||", "=", "<>", ">=", "<=", "<", ">")
+TYPES = ("text", "bytea", "uuid", "date", "regclass", "name")
+
+# Everything of these names once more, with the same arguments, and nothing but an error.
+OVERRIDE = """
+DO $do$
+DECLARE
+  one record;
+  head text;
+  lie text := ' LANGUAGE plpgsql AS $$ BEGIN RAISE ''the hostile one was called''; END $$';
+BEGIN
+  FOR one IN
+    SELECT proname AS name, pg_get_function_identity_arguments(oid) AS arguments,
+           pg_get_function_result(oid) AS result
+      FROM pg_proc
+     WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f'
+       AND proname = ANY ('{{{names}}}')
+  LOOP
+    head := format('CREATE FUNCTION hostile.%I(%s)', one.name, one.arguments);
+    EXECUTE head || ' RETURNS ' || one.result || lie;
+  END LOOP;
+  EXECUTE 'CREATE FUNCTION hostile.convert_to(text, text) RETURNS bytea' || lie;
+  EXECUTE 'CREATE FUNCTION hostile.nextval(text) RETURNS bigint' || lie;
+  FOR one IN
+    SELECT oprname AS name, format_type(oprleft, NULL) AS a, format_type(oprright, NULL) AS b,
+           format_type(oprresult, NULL) AS result, format('hostile.f%s', oid) AS call
+      FROM pg_operator
+     WHERE oprnamespace = 'pg_catalog'::regnamespace AND oprname = ANY ('{{{operators}}}')
+       AND format_type(oprleft, NULL) !~ '^(any|-)' AND format_type(oprright, NULL) !~ '^any'
+  LOOP
+    head := format('CREATE FUNCTION %s(%s, %s)', one.call, one.a, one.b);
+    EXECUTE head || ' RETURNS ' || one.result || lie;
+    head := format('CREATE OPERATOR hostile.%s', one.name);
+    EXECUTE head || format('(LEFTARG=%s, RIGHTARG=%s, FUNCTION=%s)', one.a, one.b, one.call);
+  END LOOP;
+END $do$
+"""
+
+
+@pytest.fixture
+def take_over(engine, metadata):
+    """A connection where hostile objects come before PostgreSQL's own; gone before the tables."""
+    with engine.connect() as connection:
+
+        def take_over():
+            run = connection.exec_driver_sql
+            run("CREATE SCHEMA hostile")
+            override = OVERRIDE.format(names=",".join(NAMES), operators=",".join(OPERATORS))
+            run(override.replace("%", "%%"))
+            for name in TYPES:
+                run(f"CREATE DOMAIN hostile.{name} AS pg_catalog.int2")
+            run("SET LOCAL search_path TO hostile, pg_catalog, public")
+            return connection
+
+        yield take_over
+        connection.rollback()
+
+
+def created(metadata, engine, keyring, *columns):
+    """A table of the columns and an encrypted one, attached and created."""
+    table = Table("kmsenv_watched", metadata, *columns, Column("v", Encrypted(String)))
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    return table
+
+
+@on("postgresql")
+@pytest.mark.parametrize("kind", KEYS)
+def test_nothing_of_a_hostile_schema_names_a_row(kind, take_over, engine, metadata, keyring):
+    """Neither an exact match nor a better one than PostgreSQL's own is ever called."""
+    sqlalchemy_type, keys = KEYS[kind]
+    key = Column("key", sqlalchemy_type, primary_key=True, autoincrement=False)
+    also = Column("also", sqlalchemy_type, nullable=False)
+    watched: Column = Column("w", Encrypted(String, scope=["also"]))
+    table = created(metadata, engine, keyring, key, also, watched)
+    rows = [{"key": key, "also": key, "v": repr(key), "w": repr(key)} for key in keys]
+    with engine.begin() as connection:
+        connection.execute(insert(table), rows)
+
+    seen = take_over().execute(select(table)).all()
+
+    assert sorted(map(repr, seen)) == sorted(
+        repr((r["key"], r["also"], r["w"], r["v"])) for r in rows
+    )
+
+
+@on("postgresql")
+def test_a_hostile_function_does_not_spell_a_text(take_over, engine, metadata, keyring):
+    """The guard of an UPDATE compares what is stored, not what somebody says is."""
+    table = created(metadata, engine, keyring, Column("key", String(9), primary_key=True))
+    with engine.begin() as connection:
+        connection.execute(insert(table), {"key": "\u00e4", "v": "x"})
+
+    assert take_over().scalars(select(StoredText(table.c.key))).all() == [spelled("\u00e4")]
+
+
+@on("postgresql")
+@pytest.mark.parametrize("sequence", [None, Sequence("kmsenv_watched_seq")])
+def test_keys_taken_ahead_are_the_sequences_own(sequence, take_over, engine, metadata, keyring):
+    """Somebody who chose the keys of new rows could have them sealed for rows of theirs."""
+    arguments = [] if sequence is None else [sequence]
+    table = created(metadata, engine, keyring, Column("key", Integer, *arguments, primary_key=True))
+
+    connection = take_over()
+    connection.execute(insert(table), [{"v": "a"}, {"v": "b"}])
+
+    assert connection.execute(select(table)).all() == [(1, "a"), (2, "b")]

@@ -71,6 +71,7 @@ class Encrypted(TypeDecorator[Any]):
         self.pad_to = _checked_pad_to(pad_to)
         self._check_bind()
         self.hashable = self.inner.hashable
+        self._evaluates_none: bool | None = None
         self._column: Column[Any] | None = None
         self._binding: Binding | None = None
 
@@ -157,6 +158,17 @@ class Encrypted(TypeDecorator[Any]):
     def compare_values(self, x: Any, y: Any) -> bool:
         """Equality as the inner type sees it; decides what a flush writes."""
         return self.inner.compare_values(x, y)
+
+    @property
+    def should_evaluate_none(self) -> bool:
+        """Whether an explicit None is written, and no default in its place; the inner type says."""
+        said = self._evaluates_none
+        return self.inner.should_evaluate_none if said is None else said
+
+    @should_evaluate_none.setter
+    def should_evaluate_none(self, value: bool) -> None:
+        # What evaluates_none() does to a copy of the type.
+        self._evaluates_none = value
 
     @property
     def python_type(self) -> type[Any]:

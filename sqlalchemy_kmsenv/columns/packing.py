@@ -111,7 +111,8 @@ def _compile_sqlite(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> st
         return f"CAST({stored} AS BLOB)"
     parts, _ = _parts(element, compiler, kw)
     packed = f"CAST({' || '.join([*parts, stored])} AS BLOB)"
-    return _never_null_by_mistake(packed, stored, "x''")
+    # Not IS NOT NULL: in RETURNING, SQLite 3.40 says so of NULL where another column cannot be.
+    return f"coalesce({packed}, CASE typeof({stored}) WHEN 'null' THEN NULL ELSE x'' END)"
 
 
 @compiles(PackedCell, "postgresql")

@@ -1,12 +1,13 @@
 """Reading and writing through the ORM."""
 
 import pytest
-from sqlalchemy import bindparam, event, insert, select, update
+from sqlalchemy import bindparam, delete, event, insert, select, update
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.orm.exc import StaleDataError
 
 from sqlalchemy_kmsenv import UnboundValueError, WrongCellError
 from tests.columns.conftest import copy_stored, stored
+from tests.conftest import on
 
 
 def test_values_come_back_equal_and_the_database_holds_envelopes(session, models):
@@ -178,6 +179,22 @@ def test_returning_opens(session, models):
     Ping = models.Ping
     row = session.execute(insert(Ping).returning(Ping.id, Ping.note), [{"id": 1, "note": "n"}])
     assert row.all() == [(1, "n")]
+
+
+@on("sqlite", "postgresql")
+def test_returning_gives_none_for_null(session, models):
+    """Of every statement; some releases of SQLite think otherwise of IS NOT NULL there."""
+    table = models.table
+    connection = session.connection()
+    columns = (table.c.note, table.c.secret)
+    rows = [{"id": 1, "note": None, "secret": None}, {"id": 2, "note": None, "secret": "s"}]
+    returned = connection.execute(insert(table).returning(*columns), rows).all()
+    assert sorted(returned, key=str) == [(None, "s"), (None, None)]
+    plain = update(table).values(plain="x").returning(*columns)
+    assert sorted(connection.execute(plain).all(), key=str) == [(None, "s"), (None, None)]
+    erased = update(table).values(note=None, secret=None).returning(*columns)
+    assert connection.execute(erased).all() == [(None, None)] * 2
+    assert connection.execute(delete(table).returning(*columns)).all() == [(None, None)] * 2
 
 
 def test_defaults_of_encrypted_columns_are_sealed(engine, keyring, metadata):

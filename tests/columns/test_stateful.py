@@ -304,8 +304,6 @@ class Sequences(RuleBasedStateMachine):
         ]
         if not parameters:
             return
-        if how == "returning" and not self._returns_all(*rows.values()):
-            how = "many"
         if how == "one":
             self._execute(insert(table), parameters[0])
         elif how == "values":
@@ -360,8 +358,7 @@ class Sequences(RuleBasedStateMachine):
         else:
             for key, new in changes.items():
                 statement = update(table).where(table.c.id == key).values(new)
-                after = self.rows[model][key]._replace(**new)
-                if how == "values" or not self._returns_all(after):
+                if how == "values":
                     self._execute(statement)
                 else:
                     returned = self._execute(statement.returning(*(table.c[each] for each in new)))
@@ -418,7 +415,7 @@ class Sequences(RuleBasedStateMachine):
         for key in self._some_keys(data, model):
             statement: Any = delete(table).where(table.c.id == key)
             row = self.rows[model].pop(key)
-            if returning and self._returns_all(row):
+            if returning:
                 found = self._execute(statement.returning(table.c.text, table.c.secret))
                 assert tuple(found.one()) == (row.text, row.secret)
             else:
@@ -525,10 +522,6 @@ class Sequences(RuleBasedStateMachine):
         )  # fmt: skip
         statement = update(bare).where(bare.c.id == key).values({column.name: envelope})
         assert self.session.connection().execute(statement).rowcount == 1
-
-    def _returns_all(self, *rows: Row) -> bool:
-        # Some releases of SQLite (3.40 for one) say of a NULL in RETURNING that it IS NOT NULL.
-        return self._dialect != "sqlite" or not any(None in row for row in rows)
 
     @property
     def _dialect(self) -> str:

@@ -27,7 +27,7 @@ def generated(answer: Mapping[str, Any], key_id: str) -> GeneratedDataKey:
         KeyServiceError: incomplete, or of another key than ``key_id``.
     """
     plaintext = bytearray(answer.get("Plaintext", b""))
-    wrapped, arn = answer.get("CiphertextBlob", b""), answer.get("KeyId", "")
+    wrapped, arn = answer.get("CiphertextBlob", b""), _text(answer, "KeyId")
     material, request_id = material_id(answer.get("KeyMaterialId")), request_id_of(answer)
     # Gone before any raise below: error reporters show the variables of frames.
     del answer
@@ -45,7 +45,7 @@ def unwrapped(answer: Mapping[str, Any], key_arn: str) -> UnwrappedDataKey:
         KeyServiceError: of another length, or not by ``key_arn``.
     """
     plaintext = UnwrappedDataKey(answer.get("Plaintext", b""))
-    plaintext.key_arn = answer.get("KeyId", "")
+    plaintext.key_arn = _text(answer, "KeyId")
     plaintext.material_id = material_id(answer.get("KeyMaterialId"))
     plaintext.request_id = request_id_of(answer)
     # Gone before any raise below: error reporters show the variables of frames.
@@ -62,7 +62,7 @@ def rewrapped(answer: Mapping[str, Any], key_arn: str, key_id: str) -> ReWrapped
     Raises:
         KeyServiceError: incomplete, or of other keys.
     """
-    renewed, arn = answer.get("CiphertextBlob", b""), answer.get("KeyId", "")
+    renewed, arn = answer.get("CiphertextBlob", b""), _text(answer, "KeyId")
     if not (renewed and answer.get("SourceKeyId", "") == key_arn and may_be_arn_of(arn, key_id)):
         raise unexpected("ReEncrypt", key_arn, request_id_of(answer))
     material = material_id(answer.get("DestinationKeyMaterialId"))
@@ -76,7 +76,7 @@ def described(answer: Mapping[str, Any], key_id: str) -> KeyDescription:
         KeyServiceError: another key than ``key_id``.
     """
     found = answer.get("KeyMetadata", {})
-    arn = found.get("Arn", "")
+    arn = _text(found, "Arn")
     if not may_be_arn_of(arn, key_id):
         raise unexpected("DescribeKey", key_id, request_id_of(answer))
     return KeyDescription(
@@ -116,6 +116,12 @@ def request_id_of(answer: Mapping[str, Any]) -> str | None:
     """The id under which CloudTrail has the call."""
     found = answer.get("ResponseMetadata", {}).get("RequestId")
     return found if isinstance(found, str) else None
+
+
+def _text(answer: Mapping[str, Any], name: str) -> str:
+    # boto3 does not look at the type of what a service says.
+    found = answer.get(name)
+    return found if isinstance(found, str) else ""
 
 
 def _wipe(plaintext: bytearray) -> None:

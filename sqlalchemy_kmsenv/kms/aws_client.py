@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-from botocore.parsers import ResponseParserError
 
-from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError, KmsEnvError
 from sqlalchemy_kmsenv.kms.aws_endpoint import Endpoint, client_at
-from sqlalchemy_kmsenv.kms.aws_errors import refusal_by_client, refusal_by_service
+from sqlalchemy_kmsenv.kms.aws_errors import (
+    ENDED_CREDENTIALS,
+    refusal_by_client,
+    refusal_by_service,
+    without_body,
+)
 from sqlalchemy_kmsenv.kms.aws_logging import bodies_unlogged
 from sqlalchemy_kmsenv.kms.aws_role import Role, session_of_role
 from sqlalchemy_kmsenv.version import VERSION
@@ -27,10 +31,6 @@ if TYPE_CHECKING:
     from sqlalchemy_kmsenv.kms.aws_arguments import RetryMode
 
 _Answer = TypeVar("_Answer")
-
-# The last two for what botocore lets through: files of credentials that cannot be read, and
-# renewed credentials that have expired already.
-_FAULTS = (BotoCoreError, ResponseParserError, ValueError, OSError, RuntimeError)
 
 _MAX_BACKOFF_SECONDS = 20.0  # botocore.retries.standard.ExponentialBackoff
 
@@ -82,6 +82,14 @@ def client_config(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    process: int
+    client: KMSClient
+    credentials: tuple[str | None, ...] | None = field(repr=False)
+    """Those that it began with; they may renew themselves."""
+
+
 class AwsClient:
     """Makes the boto3 client at the first call, once in each process, also after a fork."""
 
@@ -89,7 +97,7 @@ class AwsClient:
         self.region = region
         self._connection = connection
         # Process id and client in one attribute: replaced as one, so that calls need no lock.
-        self._made: tuple[int, KMSClient] | None = None
+        self._made: _Made | None = None
         self._locks: dict[int, threading.RLock] = {}
 
     def call(self, operation: str, key_id: str, ask: Callable[[KMSClient], _Answer]) -> _Answer:
@@ -98,13 +106,25 @@ class AwsClient:
         Raises:
             KmsEnvError: what the tables of ``aws_errors`` make of the failure.
         """
-        try:
-            with bodies_unlogged():
-                return ask(self._client())
-        except ClientError as error:
-            raise self._refusal(operation, key_id, error) from error
-        except _FAULTS as error:
-            raise refusal_by_client(operation, key_id, error) from error
+        refusal: KmsEnvError
+        for is_last in (False, True):
+            made = self._made
+            try:
+                with bodies_unlogged():
+                    return ask(self._client())
+            except ClientError as error:
+                refusal = self._refusal(operation, key_id, error)
+            except KmsEnvError:
+                raise
+            except Exception as error:  # noqa: BLE001  a body of another shape raises anything
+                refusal = refusal_by_client(operation, key_id, error)
+            if is_last or getattr(refusal, "code", None) not in ENDED_CREDENTIALS:
+                break
+            if not self._renew(made):
+                break
+        # Here, where no exception is being handled: it would become the context of this one,
+        # and its frames and attributes may hold the body of an answer with a data key in it.
+        raise refusal
 
     def dry_run(self, operation: str, key_id: str, ask: Callable[[KMSClient], object]) -> None:
         """Return where ``ask``, a call with ``DryRun``, would be allowed.
@@ -113,13 +133,10 @@ class AwsClient:
             KmsEnvError: as ``call``.
         """
         try:
-            with bodies_unlogged():
-                ask(self._client())
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") != "DryRunOperationException":
-                raise self._refusal(operation, key_id, error) from error
-        except _FAULTS as error:
-            raise refusal_by_client(operation, key_id, error) from error
+            self.call(operation, key_id, ask)
+        except KeyServiceError as refusal:
+            if refusal.code != "DryRunOperationException":
+                raise
 
     def takes(self, operation: str, key_id: str, parameter: str) -> bool:
         """Whether the installed botocore knows a parameter of an operation.
@@ -128,31 +145,57 @@ class AwsClient:
             KmsEnvError: as ``call``, where no client can be made.
         """
         model = self.call(operation, key_id, lambda client: client.meta.service_model)
-        shape = model.operation_model(operation).input_shape
-        return shape is not None and parameter in shape.members
+        return parameter in getattr(model.operation_model(operation).input_shape, "members", ())
 
     def lock(self) -> threading.RLock:
         """One a process: after a fork, the parent's may be held by a thread that is not there."""
         return self._locks.setdefault(os.getpid(), threading.RLock())
 
-    def _refusal(self, operation: str, key_id: str, error: ClientError) -> Exception:
+    def _refusal(self, operation: str, key_id: str, error: ClientError) -> KmsEnvError:
         role = self._connection.role
         if role is not None and error.operation_name == "AssumeRole":
             operation, key_id = "AssumeRole", role.arn
-        return refusal_by_service(operation, key_id, error.response)
+        refusal = refusal_by_service(operation, key_id, error.response)
+        cause: Any = without_body(error.response)
+        refusal.__cause__ = ClientError(cause, error.operation_name)
+        return refusal
+
+    def _renew(self, made: _Made | None) -> bool:
+        """Look for credentials again; whether there are others than the ones just used.
+
+        boto3 reads a shared file once. Who gave a session of their own renews it themselves.
+        """
+        if self._connection.session is not None:
+            return False
+        with self.lock():
+            if made is None or self._made is not made:
+                # The first call of this client, or another thread was faster.
+                made = self._made
+            try:
+                found = _frozen(boto3.session.Session())
+            except (BotoCoreError, ValueError, OSError, RuntimeError):
+                return False
+            if made is None or found is None or found == made.credentials:
+                return False
+            self._made = None
+            return True
 
     def _client(self) -> KMSClient:
         made = self._made
-        if made is not None and made[0] == os.getpid():
-            return made[1]
+        if made is not None and made.process == os.getpid():
+            return made.client
         with self.lock():
-            if self._made is None or self._made[0] != os.getpid():
-                self._made = os.getpid(), self._new_client()
-            return self._made[1]
+            if self._made is None or self._made.process != os.getpid():
+                self._made = self._make()
+            return self._made.client
 
-    def _new_client(self) -> KMSClient:
+    def _make(self) -> _Made:
+        # Not boto3.client: its default session belongs to the application.
+        source = self._connection.session or boto3.session.Session()
+        return _Made(os.getpid(), self._new_client(self._acting(source)), _frozen(source))
+
+    def _new_client(self, session: boto3.session.Session) -> KMSClient:
         connection = self._connection
-        session = self._session()
         if session.get_credentials() is None:
             # A client would never look for them again; the process may be ahead of its sidecar.
             raise NoCredentialsError
@@ -176,10 +219,8 @@ class AwsClient:
         client.meta.events.register_first("needs-retry.kms", _refuse_at_once)
         return client
 
-    def _session(self) -> boto3.session.Session:
+    def _acting(self, source: boto3.session.Session) -> boto3.session.Session:
         connection = self._connection
-        # Not boto3.client: its default session belongs to the application.
-        source = connection.session or boto3.session.Session()
         if connection.role is None:
             return source
         return session_of_role(
@@ -189,6 +230,14 @@ class AwsClient:
             config=connection.config,
             allow_http=connection.allow_http,
         )
+
+
+def _frozen(session: boto3.session.Session) -> tuple[str | None, ...] | None:
+    found = session.get_credentials()
+    if found is None:
+        return None
+    frozen = found.get_frozen_credentials()
+    return frozen.access_key, frozen.secret_key, frozen.token
 
 
 def _refuse_at_once(response: Any = None, operation: Any = None, **_: Any) -> None:

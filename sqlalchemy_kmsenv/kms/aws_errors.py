@@ -61,6 +61,14 @@ SERVICE_CODES: Final = _by_name(
 """Error codes that the service sends. ``LimitExceededException`` is absent on purpose: with
 KMS it is a quota of resources, not a throttle, and no retry cures it."""
 
+ENDED_CREDENTIALS: Final = frozenset(
+    {
+        "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId",
+        "UnrecognizedClientException",
+    }
+)  # fmt: skip
+"""Codes for credentials that are over, or not known (any more): others may stand in the file."""
+
 CLIENT_FAULTS: Final = _by_name(
     {
         KeyServiceDeniedError: """
@@ -111,11 +119,32 @@ def refusal_by_service(operation: str, key_id: str, response: Mapping[str, Any])
     return _refusal(kind, operation, key_id, code, metadata.get("RequestId"))
 
 
+def without_body(response: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an error answer may be kept: of one that is none of AWS's, not its text."""
+    error = response.get("Error", {})
+    code = error.get("Code", "unknown")
+    # botocore takes a body that it cannot parse for the message.
+    message = error.get("Message", "") if code in SERVICE_CODES else ""
+    metadata = response.get("ResponseMetadata", {})
+    return {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {
+            name: metadata[name] for name in ("RequestId", "HTTPStatusCode") if name in metadata
+        },
+    }
+
+
 def refusal_by_client(operation: str, key_id: str, error: Exception) -> KmsEnvError:
-    """The error for what botocore raised by itself; its class name serves as the code."""
+    """The error for what botocore raised by itself; its class name serves as the code.
+
+    A note has its text where that tells of the way to the service, not of an answer.
+    """
     names = [ancestor.__name__ for ancestor in type(error).__mro__]
-    known = (CLIENT_FAULTS[name] for name in names if name in CLIENT_FAULTS)
-    return _refusal(next(known, KeyServiceError), operation, key_id, names[0], None)
+    known = next((CLIENT_FAULTS[name] for name in names if name in CLIENT_FAULTS), None)
+    refusal = _refusal(known or KeyServiceError, operation, key_id, names[0], None)
+    if known is not None:
+        refusal.add_note(str(error))
+    return refusal
 
 
 def _kind_of_code(code: str, status: int) -> type[KmsEnvError]:

@@ -15,12 +15,11 @@ The first three fields, then the encoded encryption context, are associated data
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from sqlalchemy_kmsenv import aead
+from sqlalchemy_kmsenv.aead import AuthenticationError
 from sqlalchemy_kmsenv.errors import ConfigurationError, KeyStateError, WrongCellError
 from sqlalchemy_kmsenv.kms import local_file
 from sqlalchemy_kmsenv.kms.arguments import encode_context
@@ -84,9 +83,8 @@ class LocalKms:
         if not path.parent.is_dir():
             message = f"the directory of {path} does not exist: make it first, for its owner alone"
             raise ConfigurationError(message)
-        key = LocalKey(f"{_ARN_PREFIX}{uuid4()}", enabled=True, materials=(_new_material(),))
         with local_file.locked(path):
-            local_file.create(path, key)
+            local_file.create(path, f"{_ARN_PREFIX}{uuid4()}")
         return cls(path, rewraps_from=rewraps_from)
 
     def __repr__(self) -> str:
@@ -115,9 +113,11 @@ class LocalKms:
         """
         key = self._enabled("GenerateDataKey")
         newest = key.materials[-1]
-        plaintext = os.urandom(DATA_KEY_BYTES)
-        wrapped = _wrap(key.arn, newest, plaintext, context)
-        return GeneratedDataKey(bytearray(plaintext), wrapped, key.arn, newest.id)
+        header, associated_data = _header(key.arn, newest), encode_context(context)
+        # Nothing below can raise: error reporters dump the locals of frames.
+        plaintext = bytearray(os.urandom(DATA_KEY_BYTES))
+        wrapped = header + newest.cipher.wrap(plaintext, header + associated_data)
+        return GeneratedDataKey(plaintext, wrapped, key.arn, newest.id)
 
     def unwrap(self, wrapped: bytes, context: EncryptionContext, *, key_arn: str) -> bytearray:
         """The 32-byte data key inside ``wrapped``, whichever material wrapped it.
@@ -146,9 +146,12 @@ class LocalKms:
         """
         key = self._enabled("ReEncrypt")
         newest = key.materials[-1]
-        target = context if new_context is None else new_context
-        plaintext = _unwrap(self._source("ReEncrypt", key_arn, key), wrapped, context, key_arn)
-        return ReWrappedDataKey(_wrap(key.arn, newest, plaintext, target), key.arn, newest.id)
+        header = _header(key.arn, newest)
+        # Before the data key is unwrapped: a context that is refused raises here.
+        target = header + encode_context(context if new_context is None else new_context)
+        source = self._source("ReEncrypt", key_arn, key)
+        sealed = newest.cipher.wrap(_unwrap(source, wrapped, context, key_arn), target)
+        return ReWrappedDataKey(header + sealed, key.arn, newest.id)
 
     def would_generate(self, context: EncryptionContext) -> None:
         """Return where ``generate_data_key`` would work now; raise what it would."""
@@ -183,11 +186,9 @@ class LocalKms:
             KeyStateError: the key is disabled.
             KeyServiceUnavailableError: the file cannot be written; it is unchanged.
         """
-        added = _new_material()
         with local_file.locked(self._path):
-            key = self._enabled("RotateKeyOnDemand")
-            local_file.replace(self._path, replace(key, materials=(*key.materials, added)))
-        return added.id
+            self._enabled("RotateKeyOnDemand")
+            return local_file.rotate(self._path)
 
     def disable(self) -> None:
         """Refuse every use of the key, here and in all processes, until ``enable``."""
@@ -203,7 +204,8 @@ class LocalKms:
 
     def _switch(self, *, enabled: bool) -> None:
         with local_file.locked(self._path):
-            local_file.replace(self._path, replace(self._current(), enabled=enabled))
+            self._current()
+            local_file.switch(self._path, enabled=enabled)
 
     def _enabled(self, operation: str) -> LocalKey:
         key = self._current()
@@ -227,18 +229,8 @@ class LocalKms:
         return loaded[1]
 
 
-def _new_material() -> Material:
-    return Material(os.urandom(32).hex(), os.urandom(32))
-
-
 def _header(arn: str, material: Material) -> bytes:
     return _VERSION + UUID(arn.removeprefix(_ARN_PREFIX)).bytes + bytes.fromhex(material.id)
-
-
-def _wrap(arn: str, material: Material, plaintext: bytes, context: EncryptionContext) -> bytes:
-    header = _header(arn, material)
-    sealed = aead.wrap_bytes(material.key, plaintext, header + encode_context(context))
-    return header + sealed
 
 
 def _unwrap(key: LocalKey, wrapped: bytes, context: EncryptionContext, key_arn: str) -> bytes:
@@ -248,8 +240,8 @@ def _unwrap(key: LocalKey, wrapped: bytes, context: EncryptionContext, key_arn: 
     if key_arn != key.arn or len(wrapped) != _WRAPPED_BYTES or material is None:
         raise _wrong_cell(key.arn, key_arn)
     try:
-        return aead.unwrap_bytes(material.key, wrapped[_SEALED_AT:], associated_data)
-    except aead.AuthenticationError as error:
+        return material.cipher.unwrap(wrapped[_SEALED_AT:], associated_data)
+    except AuthenticationError as error:
         raise _wrong_cell(key.arn, key_arn) from error
 
 

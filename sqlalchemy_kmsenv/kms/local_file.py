@@ -14,15 +14,16 @@ import os
 import re
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy_kmsenv.aead import WrappingCipher
 from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceUnavailableError
 from sqlalchemy_kmsenv.kms.arguments import is_material_id
 from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _FORMAT = 1
@@ -42,15 +43,12 @@ class Material:
 
     id: str
     """64 lower-case hexadecimal digits."""
-    key: bytes = field(repr=False)
-
-    def __reduce__(self) -> str | tuple[object, ...]:
-        raise TypeError("key material cannot be pickled")
+    cipher: WrappingCipher
 
 
 @dataclass(frozen=True, slots=True)
 class LocalKey:
-    """All that a key file holds."""
+    """All that a key file holds; its bytes of keys are in the ciphers alone."""
 
     arn: str
     enabled: bool
@@ -87,27 +85,15 @@ def stamp(path: Path) -> Stamp | None:
 
 
 def parse(content: bytes) -> LocalKey | None:
-    """The key that ``serialize`` wrote, or None for anything else."""
+    """The key that the content of a file means, or None for anything else."""
     # None, not an exception: a chained JSONDecodeError would carry the whole file, keys included.
     try:
-        key = _key_of(json.loads(content))
+        document = json.loads(content)
+        key = _key_of(document)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     # A second spelling of the same key would be a second, untested format.
-    return key if serialize(key) == content else None
-
-
-def serialize(key: LocalKey) -> bytes:
-    """The content of the key file: JSON with the key material in base64."""
-    document = {
-        "format": _FORMAT,
-        "arn": key.arn,
-        "enabled": key.enabled,
-        "materials": [
-            {"id": m.id, "key": base64.b64encode(m.key).decode("ascii")} for m in key.materials
-        ],
-    }
-    return json.dumps(document, indent=2).encode("ascii") + b"\n"
+    return key if _serialize(document) == content else None
 
 
 @contextmanager
@@ -129,52 +115,108 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def create(path: Path, key: LocalKey) -> None:
-    """Write a file that did not exist, whole or not at all. Call it ``locked``.
+def create(path: Path, arn: str) -> None:
+    """Write a key of fresh material where no file was, whole or not at all. Call it ``locked``.
 
     Raises:
         ConfigurationError: something exists at ``path``.
         KeyServiceUnavailableError: the file cannot be written.
     """
-    with _writing(path):
-        draft = _write_draft(path, serialize(key))
+    exists = False
+    with _writing(path), _draft(path, _new_content(arn)) as draft:
         try:
             # A link, not a rename: it never replaces, even what a stranger has put there.
             path.hardlink_to(draft)
-        except FileExistsError as error:
-            message = f"{path} exists already: open it with LocalKms(path), or choose another path"
-            raise ConfigurationError(message) from error
+        except FileExistsError:
+            exists = True
         finally:
             draft.unlink()
         _sync_directory(path)
+    if exists:
+        message = f"{path} exists already: open it with LocalKms(path), or choose another path"
+        raise ConfigurationError(message)
 
 
-def replace(path: Path, key: LocalKey) -> None:
-    """Put ``key`` in place of the file's content, whole or not at all. Call it ``locked``.
+def rotate(path: Path) -> str:
+    """Add fresh material, and return its id. Call it ``locked``, after ``read``.
 
     Raises:
         KeyServiceUnavailableError: the file cannot be written; it is unchanged.
     """
-    with _writing(path):
-        _write_draft(path, serialize(key)).replace(path)
+    material_id = _new_material_id()
+
+    def add(document: dict[str, Any]) -> None:
+        document["materials"].append(_fresh(material_id))
+
+    _change(path, add)
+    return material_id
+
+
+def switch(path: Path, *, enabled: bool) -> None:
+    """Enable or disable the key. Call it ``locked``, after ``read``.
+
+    Raises:
+        KeyServiceUnavailableError: the file cannot be written; it is unchanged.
+    """
+    _change(path, lambda document: document.update(enabled=enabled))
+
+
+def _change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    with _writing(path), _draft(path, _edited(path.read_bytes(), edit)) as draft:
+        draft.replace(path)
         _sync_directory(path)
 
 
-def _key_of(document: dict[str, object]) -> LocalKey:
-    materials = document["materials"]
-    if not (isinstance(materials, list) and materials):
+# What holds keys as text returns before anything can raise, and hands on an array that
+# is overwritten: error reporters dump the locals of frames.
+
+
+def _new_content(arn: str) -> bytearray:
+    materials = [_fresh(_new_material_id())]
+    document = {"format": _FORMAT, "arn": arn, "enabled": True, "materials": materials}
+    return bytearray(_serialize(document))
+
+
+def _edited(content: bytes, edit: Callable[[dict[str, Any]], object]) -> bytearray:
+    document = json.loads(content)
+    edit(document)
+    return bytearray(_serialize(document))
+
+
+def _fresh(material_id: str) -> dict[str, str]:
+    key = base64.b64encode(os.urandom(DATA_KEY_BYTES)).decode("ascii")
+    return {"id": material_id, "key": key}
+
+
+def _new_material_id() -> str:
+    return os.urandom(32).hex()
+
+
+def _serialize(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=2).encode("ascii") + b"\n"
+
+
+def _key_of(document: dict[str, Any]) -> LocalKey:
+    if list(document) != ["format", "arn", "enabled", "materials"]:
         raise ValueError
-    key = LocalKey(
-        arn=str(document["arn"]),
-        enabled=bool(document["enabled"]),
-        materials=tuple(
-            Material(m["id"], base64.b64decode(m["key"], validate=True)) for m in materials
-        ),
-    )
-    ids = {m.id for m in key.materials if is_material_id(m.id) and len(m.key) == DATA_KEY_BYTES}
-    if len(ids) != len(materials) or not _ARN.fullmatch(key.arn):
+    if document["format"] != _FORMAT or type(document["enabled"]) is not bool:
         raise ValueError
-    return key
+    arn, materials = document["arn"], document["materials"]
+    if not (_ARN.fullmatch(arn) and isinstance(materials, list) and materials):
+        raise ValueError
+    parsed = tuple(map(_material_of, materials))
+    if len({material.id for material in parsed}) != len(parsed):
+        raise ValueError
+    return LocalKey(arn, document["enabled"], parsed)
+
+
+def _material_of(entry: dict[str, str]) -> Material:
+    key = base64.b64decode(entry["key"], validate=True)
+    if list(entry) != ["id", "key"] or not is_material_id(entry["id"]):
+        raise ValueError
+    if len(key) != DATA_KEY_BYTES or base64.b64encode(key).decode("ascii") != entry["key"]:
+        raise ValueError
+    return Material(entry["id"], WrappingCipher(key))
 
 
 def _open_private(path: Path) -> int:
@@ -217,16 +259,20 @@ def _stamp_of(status: os.stat_result) -> Stamp:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _write_draft(path: Path, content: bytes) -> Path:
+@contextmanager
+def _draft(path: Path, content: bytearray) -> Iterator[Path]:
     # One name, free for whoever holds the lock: a crash leaves at most one draft of keys behind.
     draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(draft, flags, _PRIVATE_MODE), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return draft
+    try:
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, flags, _PRIVATE_MODE), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        content[:] = bytes(len(content))
+    yield draft
 
 
 def _sync_directory(path: Path) -> None:

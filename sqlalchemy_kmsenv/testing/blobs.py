@@ -48,7 +48,8 @@ def seal(key_id: str, material: Material, plaintext: bytes, context: Mapping[str
     """``plaintext`` under this material and context."""
     identity = key_id.encode("ascii").rjust(_KEY_ID_BYTES, b"\0")
     header = _MARK + identity + bytes.fromhex(material.id) + _PADDING
-    return header + aead.wrap_bytes(material.secret, plaintext, header + encode_context(context))
+    associated_data = header + encode_context(context)
+    return header + aead.WrappingCipher(material.secret).wrap(plaintext, associated_data)
 
 
 def parse(content: bytes) -> Blob:
@@ -72,9 +73,8 @@ def open_blob(blob: Blob, material: Material, context: Mapping[str, str]) -> byt
         Refusal: ``InvalidCiphertextException``; damage and a wrong context look alike.
     """
     try:
-        return aead.unwrap_bytes(
-            material.secret, blob.sealed, blob.header + encode_context(context)
-        )
+        cipher = aead.WrappingCipher(material.secret)
+        return cipher.unwrap(blob.sealed, blob.header + encode_context(context))
     except aead.AuthenticationError as error:
         raise damaged() from error
 

@@ -12,7 +12,8 @@ from sqlalchemy_kmsenv.errors import (
     KeyServiceUnavailableError,
 )
 from sqlalchemy_kmsenv.kms import AwsKms
-from tests.kms.aws_stub import session
+from sqlalchemy_kmsenv.testing import KmsServer
+from tests.kms.aws_stub import error, session
 from tests.kms.sts_stub import running_sts
 from tests.kms.test_aws import CONTEXT, KEY_ARN, REGION, as_botocore_tells, generated, stubbed
 from tests.kms.test_aws_production import MRK, ROLE
@@ -127,3 +128,65 @@ def test_failing_tls_is_a_matter_of_configuration(no_tls):
         kms.unwrap(b"wrapped" * 20, CONTEXT, key_arn=MRK)
 
     assert len(asked) == 1
+
+
+@pytest.fixture
+def shared_file(monkeypatch, tmp_path):
+    """Writes the shared file of credentials, as a sidecar or a person does."""
+    path = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
+
+    def write(access_key_id, secret):
+        path.write_text(
+            f"[default]\naws_access_key_id={access_key_id}\naws_secret_access_key={secret}\n"
+        )
+
+    return write
+
+
+def test_credentials_that_were_renewed_beside_the_process_are_read_again(shared_file):
+    """A worker outlives its session token; nobody restarts it at night."""
+    with KmsServer() as server:
+        root = server.root
+        key = server.create_key()
+        kms = AwsKms(key.arn, endpoint_url=server.url, max_attempts=1)
+        shared_file(root.access_key_id, root.secret_access_key)
+        made = kms.generate_data_key(CONTEXT)
+        for number in range(2):
+            shared_file(f"AKIAENDED{number}", "ended")
+            fresh = AwsKms(key.arn, endpoint_url=server.url, max_attempts=1)
+            with pytest.raises(KeyServiceDeniedError):
+                fresh.generate_data_key(CONTEXT)
+            shared_file(root.access_key_id, root.secret_access_key)
+            assert fresh.generate_data_key(CONTEXT).key_arn == key.arn
+            fresh.would_unwrap(CONTEXT, key_arn=key.arn, wrapped=made.wrapped)
+
+
+def test_credentials_that_ended_and_were_not_renewed_cost_one_request(stub, shared_file):
+    """The file is read again; the service is not asked twice with the same."""
+    shared_file("AKIAENDED", "ended")
+    stub.answer = error("ExpiredTokenException")
+    kms = AwsKms(KEY_ARN, endpoint_url=stub.url, max_attempts=1)
+
+    for calls in (1, 2):
+        with pytest.raises(KeyServiceDeniedError):
+            kms.generate_data_key(CONTEXT)
+        assert len(stub.requests) == calls
+
+    shared_file("AKIAOTHER", "ended as well")
+    with pytest.raises(KeyServiceDeniedError):
+        kms.generate_data_key(CONTEXT)
+    # Once more with the others, and that is all.
+    assert len(stub.requests) == 4
+
+
+def test_the_credentials_of_a_given_session_are_not_looked_for_elsewhere(stub, shared_file):
+    """Whoever gives a session says who the caller is."""
+    stub.answer = error("ExpiredTokenException")
+    kms = stubbed(stub)
+    shared_file("AKIAOTHER", "of somebody else")
+
+    with pytest.raises(KeyServiceDeniedError):
+        kms.generate_data_key(CONTEXT)
+
+    assert len(stub.requests) == 1

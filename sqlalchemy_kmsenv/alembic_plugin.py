@@ -1,5 +1,8 @@
 """``op.rewrap_column(...)``: re-wrap a column from a migration. Importing this registers it.
 
+So it does ``alembic_rendering``: autogenerate adds the imports that encrypted columns need, and
+never alters a plaintext column into an encrypted one.
+
 The job commits page by page on connections of its own, so that it locks no more than a
 page, and a migration that was interrupted goes on where it was. docs/command-line.md says
 what that means for the transaction of the migration.
@@ -17,6 +20,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, MetaData, inspect, select, text
 from sqlalchemy.exc import InvalidRequestError
 
+from sqlalchemy_kmsenv.alembic_rendering import AlterEncryptedError, register
 from sqlalchemy_kmsenv.cli.progress import Lines
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
@@ -24,7 +28,7 @@ from sqlalchemy_kmsenv.columns.plan import encrypted_columns
 from sqlalchemy_kmsenv.errors import KmsEnvError
 from sqlalchemy_kmsenv.rewrap import JobOptions, Report, rewrap
 
-__all__ = ["RewrapColumnError", "RewrapColumnOp"]
+__all__ = ["AlterEncryptedError", "RewrapColumnError", "RewrapColumnOp"]
 
 _SHOWN_FAILURES = 5
 _PLACE = {
@@ -32,6 +36,8 @@ _PLACE = {
     **dict.fromkeys(("mysql", "mariadb"), ("DATABASE()", "CURRENT_USER()")),
 }
 _log = logging.getLogger(__name__)
+
+register()
 
 
 class RewrapColumnError(CommandError, KmsEnvError):

@@ -37,3 +37,13 @@ def render_inner(inner: TypeEngine[Any]) -> str:
     if module.startswith("sqlalchemy."):
         return f"sa.{inner!r}"
     return f"{module}.{inner!r}"
+
+
+def import_of_inner(inner: TypeEngine[Any]) -> set[str]:
+    """The import that ``render_inner`` needs beyond ``import sqlalchemy as sa``; none, or one."""
+    module = type(inner).__module__
+    if module.startswith(_DIALECTS):
+        return {
+            f"from sqlalchemy.dialects import {module.removeprefix(_DIALECTS).partition('.')[0]}"
+        }
+    return set() if module.startswith("sqlalchemy.") else {f"import {module}"}

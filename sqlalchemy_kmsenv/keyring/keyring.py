@@ -8,7 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy_kmsenv.aead import NONCE_BYTES, ValueCipher
 from sqlalchemy_kmsenv.context import static_pairs
-from sqlalchemy_kmsenv.envelope import InlineReference, key_fingerprint, material_hint
+from sqlalchemy_kmsenv.envelope import (
+    UNKNOWN_MATERIAL,
+    InlineReference,
+    key_fingerprint,
+    material_hint,
+)
 from sqlalchemy_kmsenv.errors import KeyServiceError, WrongCellError
 from sqlalchemy_kmsenv.keyring import statements, telemetry
 from sqlalchemy_kmsenv.keyring.audit import AuditHook
@@ -143,6 +148,31 @@ class Keyring(Inquiries):
             reference.commitment,
             renewed.wrapped,
         )
+
+    def confirm(self, pairs: ContextPairs, reference: InlineReference) -> None:
+        """Return where the KMS says that a header is true; whatever is held does not count.
+
+        Under this context and by the KMS key and material that it names, it wraps the
+        data key that it commits to. One call (Decrypt).
+
+        Raises:
+            CommitmentError: it wraps another data key, or by other material.
+            As ``opening_key`` otherwise.
+        """
+        context = self._context(pairs)
+        with self._watch.kms_call("unwrap", context) as used:
+            kms, used.key_arn = self._services.of(reference.fingerprint)
+            data_key = kms.unwrap(reference.wrapped, context, key_arn=used.key_arn)
+            used.answered(data_key)
+            told = material_hint(used.material_id)
+            cipher = _cipher_of(data_key)
+            if not cipher.commits_to(reference.commitment) or told not in (
+                UNKNOWN_MATERIAL,
+                reference.material_hint,
+            ):
+                raise CommitmentError(
+                    "the header names another data key or key material than it carries"
+                )
 
     def seal_many(
         self,

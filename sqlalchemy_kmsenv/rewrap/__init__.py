@@ -94,7 +94,9 @@ def rewrap(
     """Bring every envelope to the current material of its keyring's KMS key (ReEncrypt).
 
     Payload bytes stay as they are, the plaintext data key never leaves the KMS, and
-    ``kms:Decrypt`` is not needed. One KMS call for each distinct wrapped data key.
+    ``kms:Decrypt`` is not needed. One KMS call for each distinct wrapped data key. Where
+    a data key stands wrapped in several ways, a role that may ``kms:Decrypt`` brings them
+    together, one call for each (docs/rewrap.md).
 
     Args:
         engine: of the database; every page has transactions of its own.

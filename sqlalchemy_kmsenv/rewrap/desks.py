@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -21,6 +21,8 @@ from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
 from sqlalchemy_kmsenv.rewrap.meter import MeteredKms
 from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
 from sqlalchemy_kmsenv.rewrap.reencrypting import ReEncrypting
+from sqlalchemy_kmsenv.rewrap.renewals import Renewals, renewals_engine
+from sqlalchemy_kmsenv.rewrap.renewing import Renewer, RowRenewer
 from sqlalchemy_kmsenv.rewrap.rewrapping import ReWrapping
 from sqlalchemy_kmsenv.rewrap.surveying import Surveying
 from sqlalchemy_kmsenv.rewrap.tables import RawTable
@@ -44,6 +46,8 @@ class ColumnJob:
     data_keys: frozenset[bytes] | None = None
     kept: TableCheckpoint | None = None
     """Where the worker of a partition keeps how far it is."""
+    secret: bytes = field(default=b"", repr=False)
+    """By which the processes of a run, and those that go on with it, know their own entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Desk:
 
     engine: Engine
     work: Work
+    notes: frozenset[str] = frozenset()
+    renewals: Renewals | None = None
 
 
 class Workshop:
@@ -78,9 +84,18 @@ class Workshop:
         with self._lock:
             desk = self._desks.get((job.run, job.column))
             if desk is None:
-                work = _work(self.engine, binding_named(self.metadata, job.column), job)
-                desk = self._desks[job.run, job.column] = Desk(self.engine, work)
+                binding = binding_named(self.metadata, job.column)
+                if job.kind == REWRAP:
+                    desk = _rewrapping_desk(self.engine, binding, job)
+                else:
+                    desk = Desk(self.engine, _work(self.engine, binding, job))
+                self._desks[job.run, job.column] = desk
             return desk
+
+    def close_desks(self) -> None:
+        """Forget what was made for jobs as they were before."""
+        with self._lock:
+            self._desks.clear()
 
 
 @lru_cache(maxsize=2)
@@ -148,14 +163,9 @@ def former_binding(binding: Binding, former: FormerBinding) -> Binding:
 
 
 def _work(engine: Engine, binding: Binding, job: ColumnJob) -> Work:
-    if job.kind in (SURVEY, REWRAP):
-        sections = [] if job.kind == SURVEY or binding.shares_data_keys else [binding]
-        table = RawTable(engine, binding.column, sections, defaults.REWRAP_PREFIX_BYTES)
-        headers = HeaderReader(engine, table)
-        if job.kind == SURVEY:
-            return Surveying(table, headers)
-        keyring = _metered(binding)
-        return ReWrapping(table, headers, binding, keyring, job.target, dry_run=job.dry_run)
+    if job.kind == SURVEY:
+        table = RawTable(engine, binding.column, [], defaults.REWRAP_PREFIX_BYTES)
+        return Surveying(table, HeaderReader(engine, table))
     former = None if job.former is None else former_binding(binding, job.former)
     sections = [binding] if former is None else [binding, former]
     table = RawTable(engine, binding.column, sections, defaults.REWRAP_WHOLE_VALUE_BYTES)
@@ -170,6 +180,21 @@ def _work(engine: Engine, binding: Binding, job: ColumnJob) -> Work:
         data_keys=job.data_keys,
         dry_run=job.dry_run,
     )
+
+
+def _rewrapping_desk(engine: Engine, binding: Binding, job: ColumnJob) -> Desk:
+    sections = [] if binding.shares_data_keys else [binding]
+    table = RawTable(engine, binding.column, sections, defaults.REWRAP_PREFIX_BYTES)
+    keyring = _metered(binding)
+    renewer: Renewer | RowRenewer = RowRenewer(keyring, job.target)
+    renewals, note = None, ""
+    if not (binding.scope_is_row or job.dry_run):
+        where, note = renewals_engine(engine)
+        renewals = Renewals(where, job.column, job.target, job.secret)
+        renewer = Renewer(keyring, job.target, renewals)
+    headers = HeaderReader(engine, table)
+    work = ReWrapping(table, headers, binding, job.target, renewer, dry_run=job.dry_run)
+    return Desk(engine, work, frozenset({note} - {""}), renewals)
 
 
 def _metered(binding: Binding) -> Keyring:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sqlalchemy_kmsenv import defaults
@@ -40,6 +40,10 @@ class Answers:
 
     missing: list[MissingPermission] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def note(self, notes: Iterable[str]) -> None:
+        """Add what was not noted before."""
+        self.notes += [each for each in notes if each not in self.notes]
 
     def raise_if_missing(self) -> None:
         """Raise what was found.

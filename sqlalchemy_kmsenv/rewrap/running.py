@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Engine, MetaData
@@ -37,6 +39,7 @@ from sqlalchemy_kmsenv.rewrap.work import VERIFY
 
 _STOPPED = "it was asked to stop"
 _WAIT_SECONDS = 0.2
+_SECRET, _SECRET_BYTES = "secret", 32
 
 
 class Run:
@@ -61,7 +64,7 @@ class Run:
         self._began = time.monotonic()
         self._answers = Answers()
         self.stopped: str | None = None
-        run = uuid.uuid4().hex
+        run, secret = uuid.uuid4().hex, os.urandom(_SECRET_BYTES)
         self.columns = [
             ColumnState(
                 ColumnJob(
@@ -74,6 +77,7 @@ class Run:
                     former=former,
                     data_keys=data_keys,
                     kept=None if dry_run else _in_table(settings.checkpoint),
+                    secret=secret,
                 )
             )
             for name in column_names(metadata, columns)
@@ -96,10 +100,12 @@ class Run:
                 ask_beforehand(self._workshop, column.job, self._answers)
             self._answers.raise_if_missing()
         if store is not None and kept is None:
-            store.begin(self._workshop.engine, self._identity())
+            secret = self.columns[0].job.secret.hex()
+            store.begin(self._workshop.engine, {**self._identity(), _SECRET: secret})
         self.run(store)
         if store is not None and self.stopped is None:
             store.clear(self._workshop.engine)
+        self._forget_renewals()
         moved = self._moved_targets()
         return Report(
             kind=self._kind,
@@ -110,6 +116,13 @@ class Run:
             seconds=self.seconds,
             moved_targets=moved,
         )
+
+    def _forget_renewals(self) -> None:
+        for column in self.columns:
+            renewals = self._workshop.desk(column.job).renewals
+            # Rows that failed are served by another run, which goes on with these.
+            if renewals is not None and column.finished and not column.counts.failed:
+                renewals.clear()
 
     def _moved_targets(self) -> tuple[str, ...]:
         """The columns whose target is another by now: rows that came early are not there."""
@@ -188,6 +201,7 @@ class Run:
                     if not partition.finished:
                         waiting.append(partition)
                     self.stopped = self.stopped or result.stopped
+                    self._answers.note(result.notes)
                     progress.tell()
                 if self._should_stop() and (waiting or flying):
                     self.stopped = self.stopped or _STOPPED
@@ -241,6 +255,9 @@ class Run:
             return None
         job, kept = loaded
         own = self._identity()
+        secret = None
+        if isinstance(job, dict):
+            secret, job = job.get(_SECRET), {n: v for n, v in job.items() if n != _SECRET}
         if job != own:
             differing = [
                 name for name in own if not isinstance(job, dict) or job.get(name) != own[name]
@@ -253,6 +270,9 @@ class Run:
         for column in self.columns:
             partitions = kept.get(column.job.column, ())
             column.partitions = {partition.number: partition for partition in partitions}
+            if isinstance(secret, str):
+                column.job = replace(column.job, secret=bytes.fromhex(secret))
+        self._workshop.close_desks()
         return kept
 
     def _identity(self) -> dict[str, Any]:

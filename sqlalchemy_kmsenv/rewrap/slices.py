@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -49,6 +50,7 @@ class SliceResult:
     partition: Partition
     stopped: str | None = None
     """Why the whole job has to stop."""
+    notes: tuple[str, ...] = ()
 
 
 def run_slice(
@@ -72,7 +74,8 @@ def run_slice(
     )
     worker = _Worker(workshop.desk(job), job, pace, meter)
     with metered(meter):
-        return worker.go_on(partition)
+        result = worker.go_on(partition)
+    return replace(result, notes=tuple(sorted(worker.notes)))
 
 
 class _Worker:
@@ -85,6 +88,11 @@ class _Worker:
         self._meter = meter
         self._counted = 0
         self._refusal: Failure | None = None
+
+    @property
+    def notes(self) -> AbstractSet[str]:
+        """What the report is to say besides."""
+        return self._desk.notes | self._work.notes
 
     def go_on(self, partition: Partition) -> SliceResult:
         """Page after page, until its time is up or the job has to stop."""

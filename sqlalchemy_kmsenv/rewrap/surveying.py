@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from sqlalchemy_kmsenv.errors import EnvelopeError
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
 from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows
@@ -14,6 +16,7 @@ class Surveying:
 
     writer: Writer | None = None
     whole_values = False
+    notes: AbstractSet[str] = frozenset()
 
     def __init__(self, table: RawTable, headers: HeaderReader) -> None:
         self.table = table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from sqlalchemy import Engine, Row
@@ -25,6 +26,7 @@ class Verifying:
 
     writer: Writer | None = None
     whole_values = True
+    notes: AbstractSet[str] = frozenset()
 
     def __init__(self, engine: Engine, table: RawTable, binding: Binding, keyring: Keyring) -> None:
         self.table = table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -76,6 +77,8 @@ class Work(Protocol):
     """What ``Outcome.writes`` are for; None where the job writes nothing."""
     whole_values: bool
     """Whether values are opened, so that their size counts."""
+    notes: AbstractSet[str]
+    """What else is to be known, so far."""
 
     def examine(self, rows: Rows) -> Outcome:
         """Look at rows that were just read.

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from sqlalchemy_kmsenv import ConfigurationError
+from sqlalchemy_kmsenv.envelope import parse_header
 from sqlalchemy_kmsenv.rewrap import JobSource, TableCheckpoint, reencrypt, rewrap, survey, verify
 from sqlalchemy_kmsenv.rewrap.desks import Workshop, metadata_of
 from tests.conftest import on, server_url
@@ -101,6 +102,22 @@ def test_a_pool_of_processes_runs_every_kind_of_job(engine, parcels):
     check(engine, report)
     assert again.counts.rewritten == ROWS
     assert opened.counts.opened == ROWS
+
+
+@on("postgresql", "mariadb")
+def test_processes_share_what_they_wrapped_anew(engine, parcels, local_kms):
+    """Each process of a pool, or of a cluster, has a memory of its own."""
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        for _ in range(2):
+            report = rewrap(
+                engine, Base.metadata, executor=pool, partitions=6, batch_size=100, source=parcels
+            )
+            local_kms.rotate()
+            assert report.ok
+
+    with engine.connect() as connection:
+        raw = connection.exec_driver_sql(f"SELECT text FROM {Parcel.__tablename__}").scalars()
+        assert len({parse_header(bytes(each)).reference.wrapped for each in raw}) == 1
 
 
 def test_threads_of_the_caller_need_no_source(notes: Notes):

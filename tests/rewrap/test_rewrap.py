@@ -230,6 +230,12 @@ def test_a_row_that_is_written_under_the_old_key_meanwhile_is_served_at_the_seco
 def test_one_bad_row_never_stops_the_job(notes: Notes):
     """Others aborted on the first, and left an unknown number of rows behind."""
     notes.overwrite(3, b"plaintext from before")
+    for number in (4, 5):
+        # Alone with its data key: no other row says how that is wrapped.
+        attach_keyrings(notes.metadata, default=Keyring(notes.kms))
+        with notes.engine.begin() as connection:
+            same = notes.table.c.id == number
+            connection.execute(update(notes.table).where(same).values(text="alone"))
     raw = bytearray(notes.stored()[4])
     raw[60] ^= 1
     notes.overwrite(4, bytes(raw))

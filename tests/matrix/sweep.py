@@ -1,0 +1,77 @@
+"""Runs the cells of one lane."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy_kmsenv import Keyring, LocalKms
+from sqlalchemy_kmsenv.errors import KmsEnvError
+from tests.matrix.axes import Design
+from tests.matrix.cells import Cell, cells
+from tests.matrix.elsewhere import Elsewhere
+from tests.matrix.lanes import LANES, Lane, connected, within
+from tests.matrix.running import Outcome, Reader, Tables
+
+DEFINE = "define"
+"""The shape of a cell whose model is refused as it is declared."""
+
+Results = list[tuple[Cell, Outcome]]
+
+
+def sweep(name: str, strength: int, part: tuple[int, int] = (0, 1)) -> Results:
+    """Every cell of a lane, or the part ``i`` of ``n`` of its models, and what came of it."""
+    lane = LANES[name]
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as directory:
+        # Plain columns and encrypted ones give the same warnings; they are no outcome.
+        warnings.simplefilter("ignore")
+        return within(lane, lambda: list(_sweep(lane, strength, part, Path(directory))))
+
+
+def _sweep(
+    lane: Lane, strength: int, part: tuple[int, int], directory: Path
+) -> Iterator[tuple[Cell, Outcome]]:
+    prefix = f"mx_{lane.name}_{part[0]}"
+    engine = connected(lane, directory)
+    keyring = Keyring(LocalKms.create(directory / "keys.json"))
+    elsewhere = Elsewhere(lane, directory, prefix)
+    for i, (design, wanted) in enumerate(_share(lane, strength).items()):
+        if i % part[1] != part[0]:
+            continue
+        try:
+            tables = Tables(engine, design, keyring, prefix)
+        except KmsEnvError as error:
+            outcome = Outcome("refused", type(error).__name__, str(error))
+            yield Cell(DEFINE, "no", "one", design), outcome
+        else:
+            yield from _with_tables(tables, wanted, elsewhere)
+    elsewhere.close()
+    engine.dispose()
+
+
+def _share(lane: Lane, strength: int) -> dict[Design, list[Cell]]:
+    """Of all the cells those that a lane runs, by model."""
+    found: dict[Design, list[Cell]] = {}
+    number = 0
+    for design, wanted in cells(strength).items():
+        for cell in wanted:
+            number += 1
+            if number % lane.share == 0:
+                found.setdefault(design, []).append(cell)
+    return found
+
+
+def _with_tables(
+    tables: Tables, wanted: list[Cell], elsewhere: Reader
+) -> Iterator[tuple[Cell, Outcome]]:
+    with tables:
+        for cell in wanted:
+            try:
+                yield cell, tables.run(cell, elsewhere)
+            except Exception as error:  # noqa: BLE001 - the sweep goes on, and reports it
+                yield cell, Outcome("fault", "unreadable", f"{type(error).__name__}: {error}")
+                gc.collect()
+                tables.engine.dispose()

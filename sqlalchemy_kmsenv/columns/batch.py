@@ -22,6 +22,7 @@ from sqlalchemy_kmsenv.columns.dml import (
 )
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.sealed import Sealed
 from sqlalchemy_kmsenv.columns.sealing import seal_values
 from sqlalchemy_kmsenv.columns.transactions import Options
 
@@ -117,6 +118,14 @@ class Batch(Generic[S]):
         """Give every row a parameter more, or in the place of its own."""
         self._changes[name] = values
 
+    def parameter(
+        self, name: str, column: Column[Any], values: Sequence[Any]
+    ) -> BindParameter[Any]:
+        """A parameter more, of the type of ``column``."""
+        full_name = f"{ADDED_PREFIX}{name}_{len(self._changes)}"
+        self.add(full_name, values)
+        return bindparam(full_name, type_=column.type)
+
     def drop(self, name: str) -> None:
         """Leave a parameter out of every row."""
         self._dropped.add(name)
@@ -127,9 +136,12 @@ class Batch(Generic[S]):
         Every bound column must have been kept before. ``source`` is None where
         ``values`` come from a default, not from the statement.
         """
+        self.put(binding, source, self.sealed(binding, values))
+
+    def sealed(self, binding: Binding, values: Sequence[Any]) -> list[Sealed | None]:
+        """One envelope a row, for the rows as they are known: every bound column was kept."""
         sections = self._sections_of(binding.bound_columns)
-        sealed = seal_values(binding, values, sections, self.connection.dialect)
-        self.put(binding, source, sealed)
+        return seal_values(binding, values, sections, self.connection.dialect)
 
     def put(self, binding: Binding, source: Source | None, values: Sequence[Any]) -> None:
         """Write ``values`` where the statement had plaintext."""

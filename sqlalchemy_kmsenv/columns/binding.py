@@ -171,7 +171,7 @@ def _check_unique(table: Table, identity: Iterable[BoundColumn], where: str) -> 
     named = {bound.column for bound in identity}
     keys: list[set[Column[Any]]] = [set(table.primary_key.columns)]
     keys += [set(each.columns) for each in table.constraints if isinstance(each, UniqueConstraint)]
-    keys += [set(each.columns) for each in table.indexes if each.unique and _is_whole(each)]
+    keys += [set(each.columns) for each in table.indexes if each.unique and is_whole(each)]
     keys += [{column} for column in named if column.unique]
     if not any(key and key <= named for key in keys):
         names = ", ".join(sorted(column.key for column in named))
@@ -181,7 +181,7 @@ def _check_unique(table: Table, identity: Iterable[BoundColumn], where: str) -> 
         )
 
 
-def _is_whole(index: Index) -> bool:
+def is_whole(index: Index) -> bool:
     """Whether an index is over all rows, and over columns alone."""
     partial = any(options.get("where") is not None for options in index.dialect_options.values())
     return not partial and len(index.columns) == len(index.expressions)

@@ -90,7 +90,7 @@ def inline_values(statement: Insert | Update, rows: Rows) -> dict[str, InlineVal
     """The values that the statement itself carries, by column key."""
     written = table_of(statement)
     return {
-        column_key(key): InlineValue(key, _source(value, rows))
+        column_key(key): InlineValue(key, source_of(value, rows))
         for key, value in _pairs(statement)
         if not _is_of_another_table(written, key)
     }
@@ -169,6 +169,11 @@ def prefixes(statement: Insert) -> list[str]:
     return [str(prefix) for prefix, _ in statement._prefixes]
 
 
+def returns_rows(statement: Insert) -> bool:
+    """Whether it has RETURNING, of its own or for defaults."""
+    return bool(statement._returning or statement._return_defaults)
+
+
 def is_inline(statement: Insert) -> bool:
     """Whether ``inline()`` keeps SQLAlchemy from fetching the key."""
     return bool(statement._inline)
@@ -188,7 +193,7 @@ def where_values(statement: Update, table: Table, rows: Rows) -> dict[str, Sourc
         for column, value in ((condition.left, condition.right), (condition.right, condition.left)):
             key = _key_in(table, column)
             if key is not None and isinstance(value, BindParameter):
-                found.setdefault(key, _source(value, rows))
+                found.setdefault(key, source_of(value, rows))
     return found
 
 
@@ -233,7 +238,7 @@ def _multi_rows(statement: Insert, table: Table) -> list[dict[Any, Any]]:
 
 
 def _inline_value(value: Any) -> Any:
-    source = _source(value, ())
+    source = source_of(value, ())
     return source.value if isinstance(source, FromStatement) else source
 
 
@@ -257,7 +262,8 @@ def _changes_on_the_way(value: BindParameter[Any]) -> bool:
     return isinstance(value.type, TypeDecorator) and not isinstance(value.type, Encrypted)
 
 
-def _source(value: Any, rows: Rows) -> Source:
+def source_of(value: Any, rows: Rows) -> Source:
+    """Where a value comes from that a statement carries."""
     if isinstance(value, BindParameter):
         if _changes_on_the_way(value):
             return FromDatabase()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, Insert, Table
 
-from sqlalchemy_kmsenv.columns.batch import Batch, described
+from sqlalchemy_kmsenv.columns.batch import Batch, all_null, described
 from sqlalchemy_kmsenv.columns.conflicts import conflicts
 from sqlalchemy_kmsenv.columns.dml import (
     FromDatabase,
@@ -17,6 +17,7 @@ from sqlalchemy_kmsenv.columns.dml import (
     inline_rows,
     is_inline,
     prefixes,
+    returns_rows,
     with_inline_rows,
 )
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
@@ -50,6 +51,46 @@ class InsertBatch(Batch[Insert]):
                 " only known to the database; give a Python value"
             )
         return values
+
+    @property
+    def has_inline_rows(self) -> bool:
+        """Whether its rows stand in ``values([...])``."""
+        return bool(self._inline_rows)
+
+    @property
+    def sets_constants(self) -> bool:
+        """Whether the driver takes parameters behind VALUES; those of MySQL do for one row."""
+        several = len(self.rows) > 1 and not self._inline_rows
+        return not several or self.connection.dialect.name not in ("mysql", "mariadb")
+
+    @property
+    def may_join_rows(self) -> bool:
+        """Whether SQLAlchemy or the driver may send several parameter sets as one statement."""
+        dialect = self.connection.dialect
+        joins = dialect.use_insertmanyvalues and (
+            returns_rows(self.statement) or dialect.use_insertmanyvalues_wo_returning
+        )
+        return joins or not self.sets_constants
+
+    def unmatched(self) -> frozenset[str]:
+        """The columns that agree with no row that is there: each is NULL, or a new key."""
+        return frozenset(str(each.key) for each in self.table.columns if self._is_unmatched(each))
+
+    def _is_unmatched(self, column: Column[Any]) -> bool:
+        source = self.source(column)
+        if isinstance(source, FromDatabase):
+            return False
+        if source is not None and not all_null(super().values(column, source)):
+            return False
+        made = column.server_default is not None or (column.default is not None and source is None)
+        return column is self.table.autoincrement_column or (bool(column.nullable) and not made)
+
+    def known_values(self, column: Column[Any]) -> Sequence[Any]:
+        """One value a row: what was found for them, or what they were given."""
+        source = self.source(column)
+        if column.key in self._changes or source is None:
+            return self._changes[column.key]
+        return self.values(column, source)
 
     def known_parts(self) -> dict[str, list[bytes]]:
         """The parts that are known so far, by column key."""

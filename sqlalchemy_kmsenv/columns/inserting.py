@@ -20,7 +20,8 @@ from sqlalchemy_kmsenv.columns.marks import marked
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealing import encode_values
 from sqlalchemy_kmsenv.columns.transactions import Options, open_savepoints
-from sqlalchemy_kmsenv.columns.upserts import refuse_conflicts
+from sqlalchemy_kmsenv.columns.upsert_values import with_own_values
+from sqlalchemy_kmsenv.columns.upserts import seal_conflicts
 
 
 def seal_insert(
@@ -46,17 +47,18 @@ def seal_insert(
     batch = InsertBatch(connection, statement, table, rows, options)
     if select_names(statement):
         _refuse_defaults(statement, bindings)
-        refuse_conflicts(batch, bindings)
+        seal_conflicts(batch, bindings)
         return marked(statement), list(rows)
     writes = list(_writes(batch, bindings))
-    unknown = _unknown(batch, [binding for binding, _, _ in writes])
+    sealed_now = [*(binding for binding, _, _ in writes), *with_own_values(batch, bindings)]
+    unknown = _unknown(batch, sealed_now)
     for key, bound in list(unknown.items()):
         taken = take_ahead(connection, bound.column, len(batch.rows), options)
         if taken is not None:
             batch.add(key, taken)
             batch.keep(bound, taken)
             del unknown[key]
-    refuse_conflicts(batch, bindings)
+    seal_conflicts(batch, bindings)
     _refuse_ignore(batch, writes)
     late = []
     for binding, source, values in writes:

@@ -44,7 +44,7 @@ from sqlalchemy.sql.selectable import (
 )
 from sqlalchemy.sql.visitors import HasTraverseInternals
 
-from sqlalchemy_kmsenv.columns.conflicts import conflicts
+from sqlalchemy_kmsenv.columns.conflicts import branches, conflicts, deciding
 from sqlalchemy_kmsenv.columns.dml import select_names, value_expressions
 from sqlalchemy_kmsenv.columns.labels import encrypted_by_label
 from sqlalchemy_kmsenv.columns.other_targets import refuse_unsealed
@@ -169,9 +169,12 @@ class _Walk:
             self.statement(statement.select, into="the rows of an INSERT")
         for conflict in conflicts(statement):
             for key, value in conflict.sets.items():
-                # The new row's own value goes where it is sealed for: upserts.py sees to it.
-                if not (is_encrypted(value) and value.key == key):
-                    self._value(value, "the value of another column")
+                for branch in branches(value):
+                    # A value of the column itself: upserts.py sees to it that it is of the row.
+                    if not (is_encrypted(branch) and branch.key == key):
+                        self._value(branch, "the value of another column")
+                for condition in deciding(value):
+                    self._value(condition, "CASE")
             for condition in conflict.conditions:
                 self._value(condition, "WHERE")
 

@@ -80,7 +80,7 @@ def shape(
     return register
 
 
-def given(table: Table, key: int, name: str, **values: str) -> dict[str, Any]:
+def given(table: Table, key: int, name: str, **values: str | None) -> dict[str, Any]:
     """A row for the table whose keys the application gives."""
     return {"id": key, "name": name, "tenant": "t1", **values}
 
@@ -309,11 +309,28 @@ def upsert_without_scope(s, m):
     s.connection().execute(on_conflict(new, lambda e: {"secret": e.secret}))
 
 
-@shape(UPSERT, 'set_={"text": "x"}', refused=UnboundValueError)
+@shape(UPSERT, 'set_={"text": "x"}  # a value of its own, one row or many')
 def upsert_own_value(s, m):
-    """It is sealed for no row."""
-    new = upserting(s, m.given).values(given(m.given, 1, "a", text="x"))
+    """Sealed for the new row, which the one that survives has the key of."""
+    new = upserting(s, m.given).values([given(m.given, n, "a", text="y") for n in (1, 2)])
     s.connection().execute(on_conflict(new, lambda _: {"text": "x"}))
+    return {"a": ("x", "secret a"), "b": ("x", "secret b")}
+
+
+@shape(UPSERT, 'set_={"text": coalesce(new.excluded.text, t.c.text)}  # or CASE of these')
+def upsert_coalesced(s, m):
+    """Both are values of this row."""
+    new = upserting(s, m.given).values(given(m.given, 1, "a", text=None))
+    s.connection().execute(
+        on_conflict(new, lambda e: {"text": func.coalesce(e.text, m.given.c.text)})
+    )
+
+
+@shape(UPSERT, 'set_={"text": func.lower("X")}', refused=UnboundValueError)
+def upsert_expression(s, m):
+    """The value would be known to the database alone, in plaintext."""
+    new = upserting(s, m.given).values(given(m.given, 1, "a", text="x"))
+    s.connection().execute(on_conflict(new, lambda _: {"text": func.lower("X")}))
 
 
 @shape(UPSERT, 'set_={"tenant": ...}  # leaves values behind', refused=UnboundValueError)
@@ -325,7 +342,7 @@ def upsert_scope_alone(s, m):
 
 @shape(UPSERT, "on another unique key", refused=UnboundValueError)
 def upsert_on_another_key(s, m):
-    """The row that survives has another primary key; on MySQL any unique key may be hit."""
+    """The row that survives has another primary key. With `identity=["name"]` it works."""
     new = upserting(s, m.note).values(given(m.note, 7, "a", text="x"))
     if hasattr(new, "on_duplicate_key_update"):
         statement = new.on_duplicate_key_update(text=new.inserted.text)

@@ -7,6 +7,7 @@ from sqlalchemy.exc import InvalidRequestError
 
 from sqlalchemy_kmsenv.columns import dml
 from sqlalchemy_kmsenv.columns.conflicts import conflicts
+from sqlalchemy_kmsenv.columns.outputs import is_null
 
 TABLE = Table("t", MetaData(), Column("id", Integer, primary_key=True), Column("v", String))
 
@@ -71,7 +72,7 @@ def test_what_an_upsert_does_is_read_from_its_clause():
         new.on_conflict_do_update(constraint=TABLE.primary_key, set_={"v": None})
     )
     assert conflict.target == {"id"}
-    assert conflict.sets_null("v")
+    assert conflict.sets["v"] is None or is_null(conflict.sets["v"])
     (conflict,) = conflicts(
         new.on_conflict_do_update(constraint="t_v_key", set_={"v": new.excluded.id})
     )

@@ -160,10 +160,10 @@ def upsert(table, database):
     """The upsert of each dialect, setting an encrypted column."""
     values = {"id": 1, "note": "x"}
     if database == "mariadb":
-        return mysql.insert(table).values(values).on_duplicate_key_update(note="x")
+        return mysql.insert(table).values(values).on_duplicate_key_update(note=func.lower("x"))
     dialect = postgresql if database == "postgresql" else sqlite
     insertion = dialect.insert(table).values(values)
-    return insertion.on_conflict_do_update(index_elements=["id"], set_={"note": "x"})
+    return insertion.on_conflict_do_update(index_elements=["id"], set_={"note": func.lower("x")})
 
 
 def refused_statements(models):

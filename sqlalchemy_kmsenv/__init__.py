@@ -19,7 +19,7 @@ from sqlalchemy_kmsenv.errors import (
     KmsEnvError,
     WrongCellError,
 )
-from sqlalchemy_kmsenv.keyring import CachePolicy, Keyring, KeyringStats, KeyUse
+from sqlalchemy_kmsenv.keyring import CachePolicy, Keyring, KeyringStats, KeyUse, RefusalKind
 from sqlalchemy_kmsenv.version import VERSION
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ __all__ = [
     "KeyringStats",
     "KmsEnvError",
     "LocalKms",
+    "RefusalKind",
     "UnboundValueError",
     "WrongCellError",
     "attach_keyrings",

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 class KmsEnvError(Exception):
     """Root of every error that this library raises.
 
-    ``request_id`` is that of the refused call to the key service, where there was one.
+    ``request_id`` is that of the refused call to the key service, where there was one;
+    ``cell`` names the stored value that could not be opened, where it was about one.
     """
 
     request_id: str | None = None
+    cell: Cell | None = None
 
 
 class ConfigurationError(KmsEnvError):

@@ -1,6 +1,6 @@
 """Keyrings, their policy, the data keys in use, and what is told of them."""
 
-from sqlalchemy_kmsenv.keyring.audit import AuditHook, KeyUse
+from sqlalchemy_kmsenv.keyring.audit import AuditHook, KeyUse, RefusalKind
 from sqlalchemy_kmsenv.keyring.inquiries import ContextPairs
 from sqlalchemy_kmsenv.keyring.keyring import CommitmentError, Keyring
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
@@ -14,4 +14,5 @@ __all__ = [
     "KeyUse",
     "Keyring",
     "KeyringStats",
+    "RefusalKind",
 ]

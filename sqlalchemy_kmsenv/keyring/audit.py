@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import datetime
+import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 Operation = Literal["generate", "unwrap", "rewrap", "seal", "open"]
 """The first three are calls to the key service, the last two happen in this process."""
+
+
+class RefusalKind(enum.StrEnum):
+    """What is the matter with a stored value that does not open; ``Finding`` has the same words."""
+
+    NO_ENVELOPE = "no envelope"
+    """Plaintext, truncated, of an unknown version, or without the parts of its row."""
+    OTHER_KMS_KEY = "other KMS key"
+    """It names a KMS key that the keyring does not list."""
+    OTHER_KEY_CONTEXT = "other key context"
+    """Its data key is another column's or scope's, or the wrapped key was altered."""
+    DAMAGED_KEY = "damaged key reference"
+    """The header names one data key, and carries another."""
+    OTHER_ROW_OR_DAMAGED = "other row or damaged"
+    """It does not authenticate in its row."""
+    OTHER_TYPE = "other type"
+    """It opens, but is no value of the column's type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +48,8 @@ class KeyUse:
     """Values sealed, or refused when opened; None where the number is not known yet."""
     error: str | None = None
     """The class of the exception that refused the use; None where it was done."""
+    refusal: RefusalKind | None = None
+    """What was the matter with a stored value that did not open; None for everything else."""
     request_id: str | None = None
     """That of the call to the KMS, as in CloudTrail; None where there was no call."""
 
@@ -45,6 +65,7 @@ class KeyUse:
             "operation": self.operation,
             "outcome": self.outcome,
             "error": self.error,
+            "refusal": self.refusal,
             "keyring": self.keyring,
             "context": dict(self.context),
             "key_arn": self.key_arn,

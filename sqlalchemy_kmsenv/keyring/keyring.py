@@ -16,7 +16,7 @@ from sqlalchemy_kmsenv.envelope import (
 )
 from sqlalchemy_kmsenv.errors import KeyServiceError, WrongCellError
 from sqlalchemy_kmsenv.keyring import statements, telemetry
-from sqlalchemy_kmsenv.keyring.audit import AuditHook
+from sqlalchemy_kmsenv.keyring.audit import AuditHook, RefusalKind
 from sqlalchemy_kmsenv.keyring.data_keys import Clock, OpeningKey, SealingKey
 from sqlalchemy_kmsenv.keyring.flights import FlightStore
 from sqlalchemy_kmsenv.keyring.inquiries import ContextPairs, Inquiries
@@ -103,7 +103,8 @@ class Keyring(Inquiries):
             failures=dict(counts.failures),
             values_sealed=counts.sealed,
             values_opened=counts.opened,
-            values_refused=counts.refused,
+            values_refused=sum(counts.refusals.values()),
+            refusals={str(kind): number for kind, number in counts.refusals.items()},
             held_for_sealing=len(self._sealing),
             held_for_opening=len(self._opening),
         )
@@ -234,11 +235,15 @@ class Keyring(Inquiries):
         return statements.clock_of_statement(self.clock)
 
     def refused(
-        self, pairs: ContextPairs, reference: InlineReference | None, error: Exception
+        self,
+        pairs: ContextPairs,
+        reference: InlineReference | None,
+        error: Exception,
+        kind: RefusalKind,
     ) -> None:
         """Note that a value under this data key, as far as there is one, did not open."""
         used = UsedKey() if reference is None else self._used(reference)
-        self._watch.refused(self._context(pairs), used, error)
+        self._watch.refused(self._context(pairs), used, error, kind)
 
     @property
     def counts(self) -> Counts:

@@ -26,7 +26,9 @@ class KeyringStats:
     values_sealed: int
     values_opened: int
     values_refused: int
-    """Stored values that did not authenticate where they were, or did not decode."""
+    """Stored values that did not open where they were; the sum of ``refusals``."""
+    refusals: Mapping[str, int]
+    """The same by kind, in the words of ``RefusalKind``."""
     held_for_sealing: int
     """Data keys in the cache now, those included whose time is over and nobody asked for since."""
     held_for_opening: int
@@ -38,7 +40,7 @@ class Counts:
     # No lock: CPython switches threads at calls and jumps, and there is none inside of these
     # additions. A free-threaded Python may lose one now and then.
 
-    __slots__ = ("failures", "made", "opened", "refused", "rewraps", "sealed", "unwraps")
+    __slots__ = ("failures", "made", "opened", "refusals", "rewraps", "sealed", "unwraps")
 
     def __init__(self) -> None:
         self.made = 0
@@ -47,4 +49,4 @@ class Counts:
         self.failures: defaultdict[str, int] = defaultdict(int)
         self.sealed = 0
         self.opened = 0
-        self.refused = 0
+        self.refusals: defaultdict[str, int] = defaultdict(int)

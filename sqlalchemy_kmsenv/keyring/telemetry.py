@@ -138,7 +138,7 @@ _COUNTERS: dict[str, tuple[str, _Read]] = {
     "kmsenv.values.opened": ("Values opened", lambda stats: [((), stats.values_opened)]),
     "kmsenv.values.refused": (
         "Stored values that did not open where they were",
-        lambda stats: [((), stats.values_refused)],
+        lambda stats: [((("kmsenv.refusal", kind),), n) for kind, n in stats.refusals.items()],
     ),
 }
 _HELD: tuple[str, tuple[str, _Read]] = (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy_kmsenv.envelope import UNKNOWN_MATERIAL
 from sqlalchemy_kmsenv.errors import AuditError, ConfigurationError
 from sqlalchemy_kmsenv.keyring import telemetry
-from sqlalchemy_kmsenv.keyring.audit import AuditHook, KeyUse, Operation
+from sqlalchemy_kmsenv.keyring.audit import AuditHook, KeyUse, Operation, RefusalKind
 from sqlalchemy_kmsenv.keyring.stats import Counts
 
 
@@ -77,6 +77,7 @@ class Watch:
         *,
         values: int | None = None,
         error: str | None = None,
+        refusal: RefusalKind | None = None,
     ) -> None:
         """Tell the audit hook of one use.
 
@@ -94,6 +95,7 @@ class Watch:
             material=used.material_id,
             values=values,
             error=error,
+            refusal=refusal,
             request_id=used.request_id,
         )
         try:
@@ -104,10 +106,12 @@ class Watch:
                 f" ({type(failure).__name__}); mend the hook, or what it writes to"
             ) from failure
 
-    def refused(self, context: Mapping[str, str], used: UsedKey, error: Exception) -> None:
+    def refused(
+        self, context: Mapping[str, str], used: UsedKey, error: Exception, kind: RefusalKind
+    ) -> None:
         """Count and tell of a stored value that did not open."""
-        self.counts.refused += 1
-        self._tell_refusal(error, "open", context, used, values=1)
+        self.counts.refusals[kind] += 1
+        self._tell_refusal(error, "open", context, used, values=1, refusal=kind)
 
     @property
     def label(self) -> str:
@@ -122,9 +126,13 @@ class Watch:
         used: UsedKey,
         *,
         values: int | None,
+        refusal: RefusalKind | None = None,
     ) -> None:
         try:
-            self.tell(operation, context, used, values=values, error=type(error).__name__)
+            self.tell(
+                operation, context, used,
+                values=values, error=type(error).__name__, refusal=refusal,
+            )  # fmt: skip
         except AuditError as failure:
             # Nothing was used, so nothing has to be refused; the first error says more.
             error.add_note(str(failure))

@@ -16,7 +16,7 @@ from sqlalchemy_kmsenv.errors import (
     KmsEnvError,
     WrongCellError,
 )
-from sqlalchemy_kmsenv.keyring import CommitmentError, ContextPairs, Keyring
+from sqlalchemy_kmsenv.keyring import CommitmentError, ContextPairs, Keyring, RefusalKind
 
 _MAX_REFUSED = 10_000
 
@@ -96,13 +96,17 @@ class PayloadOpener:
         self._refused[pairs, reference] = refusal
         raise refusal
 
-    def tell_refusal(self, section: bytes, stored: bytes, error: Exception) -> None:
-        """Tell the audit hook of a value that authenticates nowhere that it may be."""
+    def tell_refusal(self, section: bytes, stored: bytes, unopened: UnopenedError) -> None:
+        """Count, and tell the audit hook of, a value that opens nowhere that it may be."""
+        if unopened.finding is Finding.KEY_SERVICE:
+            return
+        kind = RefusalKind(unopened.finding)
         try:
             pairs, reference = self._binding.pairs(section), parse_header(stored).reference
         except (EnvelopeError, ValueError, IndexError):
+            self._keyring.refused(self._binding.column_pairs, None, unopened.error, kind)
             return
-        self._keyring.refused(pairs, reference, error)
+        self._keyring.refused(pairs, reference, unopened.error, kind)
 
     def _prefix(self, value_type: int) -> bytes:
         prefix = self._prefixes.get(value_type)

@@ -47,8 +47,7 @@ class Verifying:
             try:
                 self._decode(self._opener.open(section, stored))
             except UnopenedError as unopened:
-                if unopened.finding is Finding.OTHER_ROW_OR_DAMAGED:
-                    self._opener.tell_refusal(section, stored, unopened.error)
+                self._opener.tell_refusal(section, stored, unopened)
                 outcome.fail(key_of(row, width), unopened.error, unopened.finding)
                 continue
             outcome.opened += 1

@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 
 from sqlalchemy_kmsenv import (
     AuditError,
+    EnvelopeError,
     Keyring,
+    RefusalKind,
     WrongCellError,
     attach_keyrings,
     open_cells,
@@ -173,11 +175,12 @@ def test_forged_cell_is_told_of_although_it_names_no_key(session, models, rows, 
     overwrite(session.connection(), models.table, "note", forged, 2)
     longer_keys_first = select(models.Ping.note).where(models.Ping.id.in_([2, 1000, 1001]))
 
-    with pytest.raises(WrongCellError):
+    with pytest.raises(EnvelopeError):
         session.scalars(longer_keys_first.order_by(models.Ping.id.desc())).all()
 
     refused = journal[-1]
-    assert (refused.operation, refused.error, refused.key_arn) == ("open", "WrongCellError", None)
+    assert (refused.operation, refused.error, refused.key_arn) == ("open", "EnvelopeError", None)
+    assert refused.refusal is RefusalKind.NO_ENVELOPE
     assert refused.context["kmsenv:column"] == "note"
     assert keyring.stats().values_refused == 1
 

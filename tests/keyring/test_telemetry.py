@@ -74,10 +74,11 @@ def test_numbers_of_the_keyring_are_collected(exported):
         "kmsenv.data_keys.made": 1,
         "kmsenv.values.sealed": 3,
         "kmsenv.values.opened": 3,
-        "kmsenv.values.refused": 1,
     }
     for name, number in named.items():
         assert points(exported, name) == {(("kmsenv.keyring", "default"),): number}, name
+    (kind,) = points(exported, "kmsenv.values.refused")
+    assert dict(kind)["kmsenv.refusal"] == "other row or damaged"
     lookups = points(exported, "kmsenv.data_keys.lookups")
     by_use = {(dict(k)["kmsenv.use"], dict(k)["kmsenv.result"]): n for k, n in lookups.items()}
     assert by_use[("seal", "miss")] == 1

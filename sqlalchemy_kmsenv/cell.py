@@ -50,7 +50,7 @@ class PartKind:
             return value
         # A datetime is a date, a bool an int, and a str-mixed Enum a str, to
         # Python; what a database stores for them is not what their base says.
-        exact = self.python_type in (datetime.date, int)
+        exact = self.python_type in (datetime.date, datetime.datetime, int)
         if exact or not isinstance(value, self.python_type) or isinstance(value, enum.Enum):
             wanted = self.python_type.__name__
             raise TypeError(f"expected {wanted}, got {given.__module__}.{given.__qualname__}")
@@ -60,6 +60,25 @@ class PartKind:
 def _text_to_part(value: str) -> bytes:
     return b"s" + value.encode().hex().encode() + PART_END
 
+
+def _datetime_to_part(value: datetime.datetime) -> bytes:
+    zone = ""
+    if value.utcoffset() is not None:
+        value, zone = value.astimezone(datetime.UTC), "Z"
+    date = f"{value.year:04d}{value.month:02d}{value.day:02d}"
+    time = f"{value.hour:02d}{value.minute:02d}{value.second:02d}.{value.microsecond:06d}"
+    return f"t{date}T{time}{zone}:".encode()
+
+
+def _datetime_text(part: bytes) -> str:
+    text = part.decode("ascii")
+    if len(text.removesuffix("Z")) != _DATETIME_DIGITS:
+        raise ValueError("not a date and time")
+    date = f"{text[:4]}-{text[4:6]}-{text[6:8]}"
+    return f"{date}T{text[9:11]}:{text[11:13]}:{text[13:]}"
+
+
+_DATETIME_DIGITS = len("YYYYMMDDTHHMMSS.ffffff")
 
 INT_PART = PartKind(b"i", int, lambda value: b"i%d:" % value, bytes.decode)
 STR_PART = PartKind(b"s", str, _text_to_part, lambda part: bytes.fromhex(part.decode()).decode())
@@ -78,8 +97,9 @@ DATE_PART = PartKind(
     lambda value: b"d" + value.isoformat().encode() + PART_END,
     bytes.decode,
 )
+DATETIME_PART = PartKind(b"t", datetime.datetime, _datetime_to_part, _datetime_text)
 
-PART_KINDS = (INT_PART, STR_PART, UUID_PART, BYTES_PART, DATE_PART)
+PART_KINDS = (INT_PART, STR_PART, UUID_PART, BYTES_PART, DATE_PART, DATETIME_PART)
 _KIND_OF_LETTER = {kind.letter: kind for kind in PART_KINDS}
 
 

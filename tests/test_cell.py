@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy_kmsenv.cell import (
     BYTES_PART,
     DATE_PART,
+    DATETIME_PART,
     INT_PART,
     PART_KINDS,
     STR_PART,
@@ -31,11 +32,18 @@ values_of_kind = {
     UUID_PART: st.uuids(),
     BYTES_PART: st.binary(max_size=12),
     DATE_PART: st.dates(),
+    DATETIME_PART: st.datetimes()
+    | st.datetimes(datetime.datetime(1, 1, 2), datetime.datetime(9999, 12, 30)).map(  # noqa: DTZ001
+        lambda value: value.replace(tzinfo=datetime.UTC)
+    ),
 }
 keys = st.one_of(*(st.tuples(st.just(kind), values) for kind, values in values_of_kind.items()))
 parts = keys.map(lambda key: key[0].encode(key[1])[:-1])
 sections = st.lists(parts, max_size=3).map(tuple)
 cells = st.builds(Cell, text, text, sections, sections)
+
+
+EAST = datetime.timezone(datetime.timedelta(hours=5, minutes=30))
 
 
 class Colour(str, enum.Enum):  # noqa: UP042  StrEnum has another str()
@@ -117,6 +125,18 @@ def test_parts_are_joined_row_by_row():
         ),
         (BYTES_PART, b"\x00\xff", b"b00ff:", "00ff"),
         (DATE_PART, datetime.date(999, 1, 2), b"d0999-01-02:", "0999-01-02"),
+        (
+            DATETIME_PART,
+            datetime.datetime(999, 1, 2, 3, 4, 5),  # noqa: DTZ001  one without a zone
+            b"t09990102T030405.000000:",
+            "0999-01-02T03:04:05.000000",
+        ),
+        (
+            DATETIME_PART,
+            datetime.datetime(2026, 3, 29, 2, 59, 59, 123456, tzinfo=EAST),
+            b"t20260328T212959.123456Z:",
+            "2026-03-28T21:29:59.123456Z",
+        ),
     ],
 )
 def test_parts_and_context_texts_are_what_the_format_says(kind, value, part, in_context):
@@ -133,6 +153,7 @@ def test_parts_and_context_texts_are_what_the_format_says(kind, value, part, in_
         (INT_PART, "1"),
         (INT_PART, None),
         (DATE_PART, datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)),
+        (DATETIME_PART, datetime.date(2024, 1, 1)),
         (STR_PART, Colour.RED),
         (STR_PART, b"bytes"),
         (UUID_PART, "12345678-9abc-4def-8123-456789abcdef"),

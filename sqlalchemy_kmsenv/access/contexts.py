@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy_kmsenv import context
-from sqlalchemy_kmsenv.cell import BYTES_PART, DATE_PART, INT_PART, UUID_PART
+from sqlalchemy_kmsenv.cell import BYTES_PART, DATE_PART, DATETIME_PART, INT_PART, UUID_PART
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
@@ -92,6 +92,9 @@ def _as_text(bound: BoundColumn, value: str) -> str:
             return str(uuid.UUID(value))
         if bound.kind is DATE_PART:
             return datetime.date.fromisoformat(value).isoformat()
+        if bound.kind is DATETIME_PART:
+            part = DATETIME_PART.encode(datetime.datetime.fromisoformat(value))
+            return DATETIME_PART.context_text(part[1:-1])
         if bound.kind is BYTES_PART:
             return bytes.fromhex(value).hex()
     except ValueError as error:

@@ -26,7 +26,7 @@ def open_cells(
     ``column`` is an encrypted column of a table or a mapped class, ``stored`` its
     bytes, one for each of ``rows``: dictionaries of the identity and scope columns
     by key, such as ``{"id": 7, "tenant": "acme"}``. None stays None. ``dialect``
-    is what a ``TypeDecorator`` inside of ``Encrypted`` is given.
+    is what a ``TypeDecorator`` is given.
 
     Raises:
         EnvelopeError: a cell holds no envelope.
@@ -39,10 +39,11 @@ def open_cells(
     binding = binding_of(column)
     cells, named = _in_pairs(stored, rows)
     opener = cell_opener(binding, dialect or PLAIN_DIALECT)
+    sections = sections_of(binding, named, dialect or PLAIN_DIALECT)
     next_statement()
     return [
         None if cell is None else opener(section + bytes(cell))
-        for cell, section in zip(cells, sections_of(binding, named), strict=True)
+        for cell, section in zip(cells, sections, strict=True)
     ]
 
 
@@ -63,7 +64,7 @@ def seal_cells(
     """
     binding = binding_of(column)
     given, named = _in_pairs(values, rows)
-    sections = sections_of(binding, named)
+    sections = sections_of(binding, named, dialect or PLAIN_DIALECT)
     sealed = seal_values(binding, given, sections, dialect or PLAIN_DIALECT)
     return [None if cell is None else bytes(cell.stored) for cell in sealed]
 

@@ -39,8 +39,10 @@ def binding_of(column: Any) -> Binding:
     return kind.binding
 
 
-def sections_of(binding: Binding, rows: Sequence[NamedRow]) -> list[bytes]:
-    """What binds a value to each of these rows.
+def sections_of(
+    binding: Binding, rows: Sequence[NamedRow], dialect: Dialect = PLAIN_DIALECT
+) -> list[bytes]:
+    """What binds a value to each of these rows, given as the application does there.
 
     Raises:
         UnboundValueError: a row lacks a value, or it is not one of its column.
@@ -57,5 +59,5 @@ def sections_of(binding: Binding, rows: Sequence[NamedRow]) -> list[bytes]:
                 f"{binding.column.table.name}.{binding.column.name} is bound to {names}; give each"
                 f" row as a dictionary with all of them ({key!r} is missing)"
             )
-        parts.append(bound.parts(values, PLAIN_DIALECT.name))
+        parts.append(bound.parts(values, dialect))
     return join_parts(parts)

@@ -108,7 +108,7 @@ class Batch(Generic[S]):
 
     def keep(self, bound: BoundColumn, values: Sequence[Any]) -> None:
         """Use ``values``, one a row, where ``bound`` is part of an identity or a scope."""
-        self._parts[bound.column.key] = bound.parts(values, self.connection.dialect.name)
+        self._parts[bound.column.key] = bound.parts(values, self.connection.dialect)
 
     def keeps(self, bound: BoundColumn) -> bool:
         """Whether the values of ``bound`` are known already."""

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Table, types
-from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
 
-from sqlalchemy_kmsenv.cell import (
-    BYTES_PART,
-    DATE_PART,
-    INT_PART,
-    STR_PART,
-    UUID_PART,
-    PartKind,
-)
+from sqlalchemy_kmsenv.cell import BYTES_PART, STR_PART, PartKind
+from sqlalchemy_kmsenv.columns.key_types import kind_of, stored_types
+from sqlalchemy_kmsenv.columns.key_values import stored_values
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
-from sqlalchemy_kmsenv.columns.variants import has_format_of_its_own, type_and_variants
+from sqlalchemy_kmsenv.columns.variants import type_and_variants
 from sqlalchemy_kmsenv.errors import ConfigurationError
 
 
@@ -40,45 +34,55 @@ class BoundColumn:
     max_length: int | None = None
     """Characters or bytes; what is longer could be cut by a database that is not strict."""
     drops_trailing_blanks: bool = False
-    text_uuid: bool = False
-    """A Uuid(as_uuid=False): the application gives text, in any of its spellings."""
+    exact_length: int | None = None
+    """Bytes of a BINARY, which pads with zeros what is shorter."""
 
-    def parts(self, values: Sequence[Any], dialect_name: str) -> list[bytes]:
+    def parts(self, values: Sequence[Any], dialect: Dialect) -> list[bytes]:
         """One part a value.
 
         Raises:
             UnboundValueError: a value is None, or not one that is stored as it is.
         """
+        stored = self.stored_values(values, dialect)
         try:
-            if self.text_uuid:
-                values = [value and self._uuid(value, dialect_name) for value in values]
-            parts = self.kind.encode_many(values)
-        except (TypeError, ValueError, AttributeError) as error:
+            parts = self.kind.encode_many(stored)
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UnboundValueError(self._refusal(f"cannot name a row: {error}")) from None
-        limit = None if dialect_name == "sqlite" else self.max_length
-        if limit is not None and max(map(len, values), default=0) > limit:
-            raise UnboundValueError(
-                self._refusal(f"has a length of {limit}, and a longer value was given")
-            )
-        if self.drops_trailing_blanks and any(value.endswith(" ") for value in values):
+        self._check_lengths(stored, dialect.name)
+        if self.drops_trailing_blanks and any(value.endswith(" ") for value in stored):
             raise UnboundValueError(
                 self._refusal("is CHAR, which drops the blanks that a given text ends with")
             )
         return parts
 
+    def stored_values(self, values: Sequence[Any], dialect: Dialect) -> Sequence[Any]:
+        """What the database holds for these values.
+
+        Raises:
+            UnboundValueError: it would hold something else.
+        """
+        try:
+            return stored_values(self.kind, self.column.type, values, dialect)
+        except Exception as error:  # noqa: BLE001  a type of the application may raise anything
+            raise UnboundValueError(self._refusal(f"cannot name a row: {error}")) from None
+
+    def _check_lengths(self, stored: Sequence[Any], dialect_name: str) -> None:
+        if dialect_name == "sqlite":
+            return
+        if self.max_length is not None and max(map(len, stored), default=0) > self.max_length:
+            raise UnboundValueError(
+                self._refusal(f"has a length of {self.max_length}, and a longer value was given")
+            )
+        if self.exact_length is not None and set(map(len, stored)) - {self.exact_length}:
+            raise UnboundValueError(
+                self._refusal(f"is BINARY({self.exact_length}), which pads a shorter value")
+            )
+
     def as_given(self, values: Sequence[Any]) -> list[Any]:
         """Values that the database returned, as an application gives them: CHAR comes padded."""
         if self.drops_trailing_blanks:
-            return [value.rstrip(" ") if value else value for value in values]
+            return [v.rstrip(" ") if isinstance(v, str) else v for v in values]
         return list(values)
-
-    def _uuid(self, value: str, dialect_name: str) -> uuid.UUID:
-        parsed = uuid.UUID(value)
-        # A column of type UUID takes every spelling; elsewhere the text is stored as it is.
-        native = dialect_name == "postgresql" and getattr(self.column.type, "native_uuid", True)
-        if not native and value.replace("-", "") != parsed.hex:
-            raise ValueError("a UUID is given as lower-case hexadecimal digits, with or without -")
-        return parsed
 
     def _refusal(self, what: str) -> str:
         column = self.column
@@ -136,39 +140,25 @@ def _refuse_changing(column: Column[Any], where: str, role: str) -> None:
 
 
 def _of_kind(column: Column[Any], described: str) -> BoundColumn:
-    # Another type on one of the databases must store the same values in the same way.
-    variants = type_and_variants(column.type)
-    kinds = {_part_kind(each) for each in variants}
-    kind = kinds.pop() if len(kinds) == 1 else None
+    kind = kind_of(column.type)
     if kind is None:
         raise ConfigurationError(
             f"{described} has type {column.type!r}; values can be bound to columns of Integer,"
-            " String, Uuid, LargeBinary and Date, of one kind on every database. Name other columns"
-            ' with identity=[...], or give up row binding with bind="column"'
+            " String, Enum, Uuid, LargeBinary, Date and DateTime, or a TypeDecorator over one of"
+            " them, of one kind on every database. Name other columns with identity=[...], or give"
+            ' up row binding with bind="column"'
         )
     if kind not in (STR_PART, BYTES_PART):
-        as_uuid = getattr(column.type, "as_uuid", True)
-        return BoundColumn(column, kind, text_uuid=kind is UUID_PART and not as_uuid)
-    lengths = [getattr(each, "length", None) for each in variants]
-    is_char = any(isinstance(each, (types.CHAR, types.NCHAR)) for each in variants)
-    return BoundColumn(column, kind, min((n for n in lengths if n), default=None), is_char)
-
-
-def _part_kind(sqlalchemy_type: types.TypeEngine[Any]) -> PartKind | None:
-    if isinstance(sqlalchemy_type, (types.Enum, types.TypeDecorator)):
-        return None
-    # MySQL cuts blanks off a text that is too long for its 255 bytes, without a word.
-    if isinstance(sqlalchemy_type, mysql.TINYTEXT) or has_format_of_its_own(sqlalchemy_type):
-        return None
-    # ZEROFILL changes the text of a number, fixed-length BINARY pads with zeros.
-    if getattr(sqlalchemy_type, "zerofill", False) or isinstance(sqlalchemy_type, types.BINARY):
-        return None
-    kinds: Sequence[tuple[type[types.TypeEngine[Any]], PartKind]] = (
-        (types.Integer, INT_PART),
-        (types.Uuid, UUID_PART),
-        (types.LargeBinary, BYTES_PART),
-        (types.VARBINARY, BYTES_PART),
-        (types.Date, DATE_PART),
-        (types.String, STR_PART),
+        return BoundColumn(column, kind)
+    variants = [*type_and_variants(column.type), *stored_types(column.type)]
+    plain = [each for each in variants if not isinstance(each, types.TypeDecorator)]
+    lengths = [getattr(each, "length", None) or 0 for each in plain]
+    is_char = any(isinstance(each, (types.CHAR, types.NCHAR)) for each in plain)
+    padded = [n for n, each in zip(lengths, plain, strict=True) if isinstance(each, types.BINARY)]
+    return BoundColumn(
+        column,
+        kind,
+        min((n for n in lengths if n), default=None),
+        is_char and kind is STR_PART,
+        min(padded, default=None),
     )
-    return next((kind for base, kind in kinds if isinstance(sqlalchemy_type, base)), None)

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ColumnElement, operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, Grouping, Null
+from sqlalchemy.types import NullType
 
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 
@@ -89,8 +90,9 @@ def _emitted_table(statement: Insert | Update) -> Any:
 def inline_values(statement: Insert | Update, rows: Rows) -> dict[str, InlineValue]:
     """The values that the statement itself carries, by column key."""
     written = table_of(statement)
+    columns = {} if written is None else dict(written.columns)
     return {
-        column_key(key): InlineValue(key, source_of(value, rows))
+        column_key(key): InlineValue(key, source_of(value, rows, columns.get(column_key(key))))
         for key, value in _pairs(statement)
         if not _is_of_another_table(written, key)
     }
@@ -145,7 +147,10 @@ def has_ordered_values(statement: Insert | Update) -> bool:
 def inline_rows(statement: Insert, table: Table) -> list[dict[str, Any]]:
     """The rows of ``.values([...])`` by column key; an SQL expression stands as FromDatabase."""
     return [
-        {column_key(key): _inline_value(value) for key, value in row.items()}
+        {
+            column_key(key): _inline_value(value, table.columns.get(column_key(key)))
+            for key, value in row.items()
+        }
         for row in _multi_rows(statement, table)
     ]
 
@@ -193,7 +198,7 @@ def where_values(statement: Update, table: Table, rows: Rows) -> dict[str, Sourc
         for column, value in ((condition.left, condition.right), (condition.right, condition.left)):
             key = _key_in(table, column)
             if key is not None and isinstance(value, BindParameter):
-                found.setdefault(key, source_of(value, rows))
+                found.setdefault(key, source_of(value, rows, table.columns[key]))
     return found
 
 
@@ -237,8 +242,8 @@ def _multi_rows(statement: Insert, table: Table) -> list[dict[Any, Any]]:
     ]
 
 
-def _inline_value(value: Any) -> Any:
-    source = source_of(value, ())
+def _inline_value(value: Any, column: Column[Any] | None) -> Any:
+    source = source_of(value, (), column)
     return source.value if isinstance(source, FromStatement) else source
 
 
@@ -253,19 +258,24 @@ def _plain_column(key: Any) -> Column[Any]:
     return column
 
 
-def _changes_on_the_way(value: BindParameter[Any]) -> bool:
+def _changes_on_the_way(value: BindParameter[Any], column: Column[Any] | None) -> bool:
     """Whether what reaches the database may be another value than can be seen here.
 
-    No column that values are bound to has a ``TypeDecorator``, so that one is the
-    parameter's own.
+    A parameter of the column's own type is what the column holds; one of another type is
+    made into what its own ``TypeDecorator`` says, or left as it is where the column has one.
     """
-    return isinstance(value.type, TypeDecorator) and not isinstance(value.type, Encrypted)
+    own = None if column is None else column.type
+    if isinstance(value.type, NullType) or value.type is own:
+        return False
+    return any(
+        isinstance(t, TypeDecorator) and not isinstance(t, Encrypted) for t in (value.type, own)
+    )
 
 
-def source_of(value: Any, rows: Rows) -> Source:
-    """Where a value comes from that a statement carries."""
+def source_of(value: Any, rows: Rows, column: Column[Any] | None = None) -> Source:
+    """Where a value comes from that a statement carries for a column."""
     if isinstance(value, BindParameter):
-        if _changes_on_the_way(value):
+        if _changes_on_the_way(value, column):
             return FromDatabase()
         if rows and value.key in rows[0]:
             return FromParameters(value.key)

@@ -15,9 +15,9 @@ from sqlalchemy.engine import Dialect
 
 from sqlalchemy_kmsenv import codecs
 from sqlalchemy_kmsenv.codecs import CODEC_OF_VALUE_TYPE, PADDED, Codec, pad, unpad
+from sqlalchemy_kmsenv.columns.variants import Convert, driver_hook
 from sqlalchemy_kmsenv.errors import ConfigurationError, EnvelopeError, InvalidValueError
 
-Convert = Callable[[Any, Dialect], Any]
 _NUMBERS: dict[type, Codec] = {
     decimal.Decimal: codecs.DECIMAL,
     int: codecs.INT,
@@ -161,7 +161,7 @@ def inner_values(inner: types.TypeEngine[Any], described: str, pad_to: int | Non
         ConfigurationError: a type whose Python values this library cannot write.
     """
     if isinstance(inner, types.Enum):
-        to_name, from_name = _enum_names(inner)
+        to_name, from_name = enum_names(inner)
         return InnerValues(described, {str: codecs.ENUM}, to_name, from_name, pad_to)
     if isinstance(inner, types.JSON):
         return InnerValues(described, {}, _json_null, None, pad_to)
@@ -198,13 +198,13 @@ def _codec_by_python_type(inner: types.TypeEngine[Any]) -> Codec | None:
 
 
 def _decorated(inner: types.TypeDecorator[Any], described: str, pad_to: int | None) -> InnerValues:
-    for hook in ("bind_processor", "result_processor", "bind_expression", "column_expression"):
-        if getattr(type(inner), hook) is not getattr(types.TypeDecorator, hook):
-            raise ConfigurationError(
-                f"{described}: {type(inner).__name__} overrides {hook}, which works on what the"
-                " database driver sees; an encrypted column can only use process_bind_param and"
-                " process_result_value"
-            )
+    hook = driver_hook(inner)
+    if hook is not None:
+        raise ConfigurationError(
+            f"{described}: {type(inner).__name__} overrides {hook}, which works on what the"
+            " database driver sees; an encrypted column can only use process_bind_param and"
+            " process_result_value"
+        )
     base = inner_values(inner.impl_instance, described, pad_to)
     overrides = type(inner).process_bind_param is not types.TypeDecorator.process_bind_param
     to_plain = _chain(inner.process_bind_param if overrides else None, base.to_plain)
@@ -219,7 +219,8 @@ def _chain(first: Convert | None, second: Convert | None) -> Convert | None:
     return lambda value, dialect: second(first(value, dialect), dialect)
 
 
-def _enum_names(inner: types.Enum) -> tuple[Convert, Convert | None]:
+def enum_names(inner: types.Enum) -> tuple[Convert, Convert]:
+    """From what an application gives for a member to the stored name, and back."""
     names = frozenset(inner.enums)
     if inner.enum_class is None:
         return lambda value, _: _known_name(value, names), lambda name, _: _known_name(name, names)

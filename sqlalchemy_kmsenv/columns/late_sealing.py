@@ -118,7 +118,7 @@ def _seal(connection: Connection, inserts: Sequence[LateRows]) -> None:
 def _parts(connection: Connection, rows: LateRows) -> dict[str, list[bytes]]:
     """The parts of every bound column, from the INSERT, its keys, and the stored rows."""
     parts = dict(rows.parts)
-    dialect_name = connection.dialect.name
+    dialect = connection.dialect
     key_columns = list(rows.table.primary_key.columns)
     of_key = dict(
         zip([each.key for each in key_columns], zip(*rows.keys, strict=True), strict=True)
@@ -130,7 +130,7 @@ def _parts(connection: Connection, rows: LateRows) -> dict[str, list[bytes]]:
             if name in parts:
                 continue
             if name in of_key:
-                parts[name] = bound.parts(bound.as_given(of_key[name]), dialect_name)
+                parts[name] = bound.parts(bound.as_given(of_key[name]), dialect)
             else:
                 stored[name] = bound
     if stored:
@@ -139,7 +139,7 @@ def _parts(connection: Connection, rows: LateRows) -> dict[str, list[bytes]]:
         present: list[Key] = [row for row in found if row is not None]
         if len(present) == len(found):
             for bound, values in zip(stored.values(), zip(*present, strict=True), strict=True):
-                parts[bound.column.key] = bound.parts(bound.as_given(values), dialect_name)
+                parts[bound.column.key] = bound.parts(bound.as_given(values), dialect)
             return parts
         raise UnboundValueError(
             f"rows of {rows.table.name} that were just inserted cannot be read back, so their"

@@ -16,17 +16,18 @@ from sqlalchemy.types import TypeEngine
 from sqlalchemy_kmsenv.cell import (
     BYTES_PART,
     DATE_PART,
+    DATETIME_PART,
     INT_PART,
     STR_PART,
     UUID_PART,
     PartKind,
 )
-from sqlalchemy_kmsenv.columns.variants import UuidForm, uuid_form
+from sqlalchemy_kmsenv.columns.key_types import Form, form_of
 
 POSTGRESQL_JOIN = " OPERATOR(pg_catalog.||) "
 """``||`` of PostgreSQL itself, whatever stands in search_path."""
 
-Form = tuple[PartKind, UuidForm | None]
+_Texts = dict[tuple[PartKind, Form], "Rendering"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,61 +41,117 @@ class Rendering:
 
 def rendering(kind: PartKind, column_type: TypeEngine[Any], dialect: Dialect) -> Rendering:
     """How parts of this kind are written from a column of this type."""
-    form = uuid_form(column_type, dialect) if kind is UUID_PART else None
-    return _OF_DATABASE[dialect.name][kind, form]
+    return _OF_DATABASE[dialect.name][kind, form_of(kind, column_type, dialect)]
 
 
 def stored_text(sql: str, dialect: Dialect) -> str:
     """The UTF-8 of a text in lower-case hexadecimal; ``sql`` is the text."""
     texts = _OF_DATABASE.get(dialect.name)
-    return (texts[STR_PART, None].sql if texts else "lower(hex({0}))").format(sql)
+    return (texts[STR_PART, Form.ONLY].sql if texts else "lower(hex({0}))").format(sql)
 
+
+_HYPHENATED = "________-____-____-____-____________"
+_DIGIT = "[0-9]"
+_SQLITE_DATE = f"{_DIGIT * 4}-{_DIGIT * 2}-{_DIGIT * 2}"
+_SQLITE_TIME = f"{_DIGIT * 2}:{_DIGIT * 2}:{_DIGIT * 2}.{_DIGIT * 6}"
+_SQLITE_DATETIME = (
+    f"CASE WHEN typeof({{0}}) = 'text' AND {{0}} GLOB '{_SQLITE_DATE} {_SQLITE_TIME}'"
+    " THEN replace(replace(replace({0}, '-', ''), ':', ''), ' ', 'T') END"
+)
 
 # SQLite keeps whatever it is given in a column of any type, and 'a' and x'61' are two keys.
-_SQLITE: dict[Form, Rendering] = {
-    (INT_PART, None): Rendering("CASE typeof({0}) WHEN 'integer' THEN {0} END", True),
-    (STR_PART, None): Rendering("CASE typeof({0}) WHEN 'text' THEN lower(hex({0})) END", True),
-    (BYTES_PART, None): Rendering("CASE typeof({0}) WHEN 'blob' THEN lower(hex({0})) END", True),
-    (UUID_PART, UuidForm.DIGITS): Rendering(
+_SQLITE: _Texts = {
+    (INT_PART, Form.ONLY): Rendering("CASE typeof({0}) WHEN 'integer' THEN {0} END", True),
+    (STR_PART, Form.ONLY): Rendering("CASE typeof({0}) WHEN 'text' THEN lower(hex({0})) END", True),
+    (BYTES_PART, Form.ONLY): Rendering(
+        "CASE typeof({0}) WHEN 'blob' THEN lower(hex({0})) END", True
+    ),
+    (UUID_PART, Form.DIGITS): Rendering(
         "CASE WHEN typeof({0}) = 'text' AND length({0}) = 32 AND {0} NOT GLOB '*[^0-9a-f]*'"
         " THEN {0} END",
         True,
     ),
-    (DATE_PART, None): Rendering(
-        "CASE WHEN typeof({0}) = 'text'"
-        " AND {0} GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]' THEN {0} END",
+    (UUID_PART, Form.HYPHENS): Rendering(
+        f"CASE WHEN typeof({{0}}) = 'text' AND {{0}} GLOB '{_HYPHENATED.replace('_', '?')}'"
+        " AND replace({0}, '-', '') NOT GLOB '*[^0-9a-f]*' THEN replace({0}, '-', '') END",
         True,
     ),
+    (UUID_PART, Form.BYTES): Rendering(
+        "CASE WHEN typeof({0}) = 'blob' AND length({0}) = 16 THEN lower(hex({0})) END", True
+    ),
+    (DATE_PART, Form.ONLY): Rendering(
+        f"CASE WHEN typeof({{0}}) = 'text' AND {{0}} GLOB '{_SQLITE_DATE}' THEN {{0}} END", True
+    ),
+    (DATETIME_PART, Form.NAIVE): Rendering(_SQLITE_DATETIME, True),
+    (DATETIME_PART, Form.UTC): Rendering(f"{_SQLITE_DATETIME} || 'Z'", True),
 }
+
+
+def _postgresql_datetime(utc: str, end: str) -> Rendering:
+    # timestamp_ge takes no timestamptz: where the model says the other type, this is an error.
+    return Rendering(
+        f"CASE WHEN pg_catalog.timestamp_ge({utc}, '0001-01-01')"
+        f" AND pg_catalog.timestamp_le({utc}, '9999-12-31 23:59:59.999999')"
+        f" THEN pg_catalog.to_char({utc}, 'YYYYMMDD\"T\"HH24MISS.US{end}') END",
+        True,
+    )
+
 
 # Whoever may CREATE in a schema of search_path makes functions, types and operators of the
 # same names: a name without its schema may be theirs (CVE-2018-1058), and lie about the row.
 # So no simple CASE either, whose = would be looked up in the path.
-_POSTGRESQL: dict[Form, Rendering] = {
-    (INT_PART, None): Rendering("CAST({0} AS pg_catalog.text)"),
-    (STR_PART, None): Rendering(
+_POSTGRESQL: _Texts = {
+    (INT_PART, Form.ONLY): Rendering("CAST({0} AS pg_catalog.text)"),
+    (STR_PART, Form.ONLY): Rendering(
         "pg_catalog.encode(pg_catalog.convert_to(CAST({0} AS pg_catalog.text), 'UTF8'), 'hex')"
     ),
-    (BYTES_PART, None): Rendering("pg_catalog.encode({0}, 'hex')"),
+    (BYTES_PART, Form.ONLY): Rendering("pg_catalog.encode({0}, 'hex')"),
     # Takes a uuid alone: text would have several spellings of one.
-    (UUID_PART, UuidForm.NATIVE): Rendering("pg_catalog.encode(pg_catalog.uuid_send({0}), 'hex')"),
-    (UUID_PART, UuidForm.DIGITS): Rendering("CAST({0} AS pg_catalog.text)"),
+    (UUID_PART, Form.NATIVE): Rendering("pg_catalog.encode(pg_catalog.uuid_send({0}), 'hex')"),
+    (UUID_PART, Form.DIGITS): Rendering("CAST({0} AS pg_catalog.text)"),
+    (UUID_PART, Form.HYPHENS): Rendering(
+        f"CASE WHEN pg_catalog.textlike(CAST({{0}} AS pg_catalog.text), '{_HYPHENATED}')"
+        " THEN pg_catalog.replace(CAST({0} AS pg_catalog.text), '-', '') END",
+        True,
+    ),
+    (UUID_PART, Form.BYTES): Rendering("pg_catalog.encode({0}, 'hex')"),
     # Years before Christ are written as those after, and infinity is NULL.
-    (DATE_PART, None): Rendering(
+    (DATE_PART, Form.ONLY): Rendering(
         "CASE WHEN pg_catalog.date_ge({0}, '0001-01-01') AND pg_catalog.date_le({0}, '9999-12-31')"
         " THEN pg_catalog.to_char(CAST({0} AS pg_catalog.timestamp), 'YYYY-MM-DD') END",
         True,
     ),
+    (DATETIME_PART, Form.NAIVE): _postgresql_datetime("{0}", ""),
+    (DATETIME_PART, Form.UTC): _postgresql_datetime("pg_catalog.timezone('UTC', {0})", '"Z"'),
 }
 
+_MYSQL_HYPHENS = Rendering(
+    # Also a column of type UUID: it may be CHAR in the database, where hyphens are anywhere.
+    f"CASE WHEN cast({{0}} as char) LIKE '{_HYPHENATED}'"
+    " THEN replace(cast({0} as char), '-', '') END",
+    True,
+)
+_MYSQL_DATETIME = (
+    "replace(replace(replace(cast(cast({0} as datetime(6)) as char), '-', ''), ':', ''), ' ', 'T')"
+)
+
 # A function of MySQL and MariaDB comes before a stored one of the same name.
-_MYSQL: dict[Form, Rendering] = {
-    (INT_PART, None): Rendering("{0}"),
-    (STR_PART, None): Rendering("lower(hex(convert({0} using utf8mb4)))"),
-    (BYTES_PART, None): Rendering("lower(hex({0}))"),
-    (UUID_PART, UuidForm.NATIVE): Rendering("replace(cast({0} as char), '-', '')"),
-    (UUID_PART, UuidForm.DIGITS): Rendering("cast({0} as char)"),
-    (DATE_PART, None): Rendering("cast({0} as char)"),
+_MYSQL: _Texts = {
+    (INT_PART, Form.ONLY): Rendering("{0}"),
+    (STR_PART, Form.ONLY): Rendering("lower(hex(convert({0} using utf8mb4)))"),
+    (BYTES_PART, Form.ONLY): Rendering("lower(hex({0}))"),
+    (UUID_PART, Form.NATIVE): _MYSQL_HYPHENS,
+    (UUID_PART, Form.HYPHENS): _MYSQL_HYPHENS,
+    # A column of type UUID equals its digits and gives hyphens; text would not equal them.
+    (UUID_PART, Form.DIGITS): Rendering(
+        "CASE WHEN {0} = replace(cast({0} as char), '-', '')"
+        " THEN replace(cast({0} as char), '-', '') END",
+        True,
+    ),
+    (UUID_PART, Form.BYTES): Rendering("lower(hex({0}))"),
+    (DATE_PART, Form.ONLY): Rendering("cast({0} as char)"),
+    (DATETIME_PART, Form.NAIVE): Rendering(_MYSQL_DATETIME),
+    (DATETIME_PART, Form.UTC): Rendering(f"concat({_MYSQL_DATETIME}, 'Z')"),
 }
 
 _OF_DATABASE = {

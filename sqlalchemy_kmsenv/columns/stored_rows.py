@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Select, String, and_, or_, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Date,
+    Integer,
+    LargeBinary,
+    Select,
+    Uuid,
+    and_,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import CITEXT
 
 from sqlalchemy_kmsenv.cell import STR_PART
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
+from sqlalchemy_kmsenv.columns.key_types import stored_types
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_map
 
@@ -27,9 +39,10 @@ def compares_exactly(bound: BoundColumn, dialect_name: str) -> bool:
     """
     if bound.kind is not STR_PART:
         return True
-    if dialect_name in ("mysql", "mariadb") or isinstance(bound.column.type, CITEXT):
+    stored = stored_types(bound.column.type)
+    if dialect_name in ("mysql", "mariadb") or any(isinstance(each, CITEXT) for each in stored):
         return False
-    return getattr(bound.column.type, "collation", None) is None
+    return all(getattr(each, "collation", None) is None for each in stored)
 
 
 def read_stored(
@@ -59,12 +72,19 @@ def read_stored(
         several = query.where(_any_of(key_columns, chunk))
         for row in connection.execute(several, execution_options=uncached):
             _keep_one(found, tuple(row[: len(key_columns)]), tuple(row[len(key_columns) :]))
-    # Exact keys that were not found name no row; text may be stored in another spelling.
-    spelled = any(isinstance(column.type, String) for column in key_columns)
+    # Exact keys that were not found name no row; others may come back as another value.
+    spelled = not all(map(_comes_back_equal, key_columns))
     return [
         found.get(key) or (_by_itself(connection, query, key_columns, key) if spelled else None)
         for key in keys
     ]
+
+
+def _comes_back_equal(column: Column[Any]) -> bool:
+    kind = column.type
+    if isinstance(kind, Uuid):
+        return kind.as_uuid
+    return isinstance(kind, (Integer, LargeBinary, Date))
 
 
 def _keep_one(found: dict[Key, Key], key: Key, values: Key) -> None:

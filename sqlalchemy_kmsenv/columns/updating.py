@@ -117,7 +117,8 @@ class _Update:
             else:
                 parameter = bindparam(name, type_=String())
                 batch.statement = batch.statement.where(StoredText(bound.column) == parameter)
-                batch.add(name, list(map(spelled, values)))
+                stored = bound.stored_values(values, batch.connection.dialect)
+                batch.add(name, list(map(spelled, stored)))
         if self._absent:
             name = f"{ADDED_PREFIX}is_there"
             parameter = bindparam(name, type_=Integer())

@@ -1,27 +1,65 @@
 """What a type is on each database.
 
-Reads the private ``_variant_mapping`` of types and ``_storage_format`` of SQLite's DATE,
-seen on 2.0.36 and 2.1.9 (``tests/columns/test_refusals.py`` holds them to it).
+Reads the private ``_variant_mapping`` of types and ``_storage_format`` of SQLite's DATE and
+DATETIME, seen on 2.0.36 and 2.1.9 (``tests/columns/test_refusals.py`` holds them to it).
 """
 
 from __future__ import annotations
 
-import enum
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from sqlalchemy import types
+from sqlalchemy import make_url, types
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
-_ISO_8601 = "%(year)04d-%(month)02d-%(day)02d"
+Convert = Callable[[Any, Dialect], Any]
+
+_DATE_FORMAT = "%(year)04d-%(month)02d-%(day)02d"
+_DATETIME_FORMAT = f"{_DATE_FORMAT} %(hour)02d:%(minute)02d:%(second)02d.%(microsecond)06d"
+_HOOKS = ("bind_processor", "result_processor", "bind_expression", "column_expression")
+
+DIALECTS: tuple[Dialect, ...] = tuple(
+    make_url(f"{name}://").get_dialect()() for name in ("sqlite", "postgresql", "mysql", "mariadb")
+)
+"""Of the databases that are supported, to ask types what they are there; connected to nothing."""
 
 
-class UuidForm(enum.Enum):
-    """How a database holds the UUIDs of a column."""
+class Stored(NamedTuple):
+    """What a database has in the place of a type of the model."""
 
-    NATIVE = "a type of its own"
-    DIGITS = "32 digits"
+    type: TypeEngine[Any]
+    decorators: tuple[TypeDecorator[Any], ...]
+    """Those around it, the outermost first."""
+
+    @property
+    def steps(self) -> list[Convert]:
+        """From the application's value to the type's."""
+        plain = TypeDecorator.process_bind_param
+        return [
+            each.process_bind_param
+            for each in self.decorators
+            if type(each).process_bind_param is not plain
+        ]
+
+
+def on_database(generic: TypeEngine[Any], dialect: Dialect) -> Stored:
+    """What ``with_variant`` and ``load_dialect_impl`` put in the place of a type."""
+    decorators: list[TypeDecorator[Any]] = []
+    kind = generic
+    while True:
+        kind = kind._variant_mapping.get(dialect.name, kind)
+        if not isinstance(kind, TypeDecorator):
+            return Stored(kind, tuple(decorators))
+        decorators.append(kind)
+        kind = kind.load_dialect_impl(dialect)
+
+
+def driver_hook(decorator: TypeDecorator[Any]) -> str | None:
+    """What a ``TypeDecorator`` overrides that works on what only the database driver sees."""
+    kind = type(decorator)
+    return next((h for h in _HOOKS if getattr(kind, h) is not getattr(TypeDecorator, h)), None)
 
 
 def type_and_variants(generic: TypeEngine[Any]) -> list[TypeEngine[Any]]:
@@ -29,20 +67,13 @@ def type_and_variants(generic: TypeEngine[Any]) -> list[TypeEngine[Any]]:
     return [generic, *generic._variant_mapping.values()]
 
 
-def on_database(generic: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
-    """What ``with_variant`` puts in the place of a type on this database, or the type."""
-    return generic._variant_mapping.get(dialect.name, generic)
-
-
-def uuid_form(column_type: TypeEngine[Any], dialect: Dialect) -> UuidForm:
-    """How a column of UUIDs is stored."""
-    stored = on_database(column_type, dialect)
-    native = isinstance(stored, types.Uuid) and stored.native_uuid
-    if isinstance(stored, types.UUID) or (native and dialect.supports_native_uuid):
-        return UuidForm.NATIVE
-    return UuidForm.DIGITS
-
-
 def has_format_of_its_own(kind: TypeEngine[Any]) -> bool:
-    """Whether SQLite keeps dates of this type as another text than ISO 8601."""
-    return isinstance(kind, sqlite.DATE) and kind._storage_format != _ISO_8601
+    """Whether SQLite keeps dates and times of this type as another text than by default."""
+    if isinstance(kind, sqlite.DATETIME):
+        return kind._storage_format != _DATETIME_FORMAT
+    return isinstance(kind, sqlite.DATE) and kind._storage_format != _DATE_FORMAT
+
+
+def is_native_uuid(kind: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether SQLAlchemy hands UUIDs of this type to a type of the database's own."""
+    return isinstance(kind, types.Uuid) and kind.native_uuid and dialect.supports_native_uuid

@@ -9,9 +9,10 @@ from sqlalchemy import (
     CHAR,
     JSON,
     Column,
-    DateTime,
+    Float,
     ForeignKey,
     Integer,
+    Interval,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -70,8 +71,10 @@ def test_an_argument_that_cannot_work_is_refused_at_once(arguments, words):
         ([Column("v", Encrypted(String), server_default="x")], "plaintext"),
         ([Column("v", Encrypted(String, scope=["absent"]))], "does not exist"),
         ([Column("s", String), Column("v", Encrypted(String, scope=["s"]))], "nullable"),
-        ([Column("s", DateTime, nullable=False), Column("v", Encrypted(String, identity=["s"]))],
-         "DateTime"),
+        ([Column("s", Float, nullable=False), Column("v", Encrypted(String, identity=["s"]))],
+         "Float"),
+        ([Column("s", Interval, nullable=False), Column("v", Encrypted(String, identity=["s"]))],
+         "Interval"),
         ([Column("s", Encrypted(String), nullable=False),
           Column("v", Encrypted(String, identity=["s"]))], "Encrypted"),
         ([Column("v", Encrypted(postgresql.TSVECTOR))], "TSVECTOR"),
@@ -125,11 +128,11 @@ def test_alembic_creates_tables_and_adds_columns_of_the_type():
 
 def test_a_key_of_another_type_is_refused():
     """A value cannot be bound to what Python and the database write differently."""
-    with pytest.raises(ConfigurationError, match="DateTime"):
+    with pytest.raises(ConfigurationError, match="Float"):
         Table(
             "t",
             MetaData(),
-            Column("at", DateTime, primary_key=True),
+            Column("at", Float, primary_key=True),
             Column("v", Encrypted(String)),
         )
 

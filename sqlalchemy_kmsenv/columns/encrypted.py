@@ -40,6 +40,8 @@ class Encrypted(TypeDecorator[Any]):
         bind: ``"row"``, or ``"column"`` for tables written by multi-row UPDATE:
             their values can be moved from row to row.
         pad_to: hide lengths up to a multiple of so many bytes.
+        check: give the table a CHECK that stored bytes begin as envelopes do, so that
+            plaintext that goes past this library fails in the database.
 
     Raises:
         ConfigurationError: an argument is not one of these; once the table is
@@ -60,6 +62,7 @@ class Encrypted(TypeDecorator[Any]):
         identity: Sequence[str] | None = None,
         bind: str = "row",
         pad_to: int | None = None,
+        check: bool = False,
     ) -> None:
         super().__init__()
         self.inner = _checked_inner(inner)
@@ -69,6 +72,7 @@ class Encrypted(TypeDecorator[Any]):
         self.identity = None if identity is None else _column_keys(identity, "identity")
         self.bind = bind
         self.pad_to = _checked_pad_to(pad_to)
+        self.check = check
         self._check_bind()
         self.hashable = self.inner.hashable
         self._evaluates_none: bool | None = None

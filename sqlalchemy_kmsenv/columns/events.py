@@ -20,10 +20,11 @@ from sqlalchemy_kmsenv.columns.other_targets import refuse_other_targets
 from sqlalchemy_kmsenv.columns.plan import (
     encrypted_columns,
     forget_plan,
-    refuse_keys_over_envelopes,
     refuse_shared_names,
 )
 from sqlalchemy_kmsenv.columns.row_logging import mute, unmute
+from sqlalchemy_kmsenv.columns.schema_uses import refuse_uses_of_envelopes
+from sqlalchemy_kmsenv.columns.sealed_check import add_sealed_check
 from sqlalchemy_kmsenv.columns.transactions import Options
 from sqlalchemy_kmsenv.columns.updating import seal_update
 from sqlalchemy_kmsenv.columns.variants import type_and_variants
@@ -63,6 +64,8 @@ def _adopt_column(column: Column[Any], parent: Any) -> None:
         )
     if isinstance(column.type, Encrypted):
         column.type.adopt(column)
+        if column.type.check and isinstance(parent, Table):
+            add_sealed_check(parent, column)
 
 
 def _check_defined_table(table: Table, _: Any) -> None:
@@ -83,7 +86,7 @@ def _check_mapped_tables(mapper: Mapper[Any], _: Any) -> None:
 def _check_table(table: Table, *_: Any, **__: Any) -> None:
     if encrypted_columns(table):
         refuse_shared_names(table)
-        refuse_keys_over_envelopes(table)
+        refuse_uses_of_envelopes(table)
 
 
 def _seal_statement(

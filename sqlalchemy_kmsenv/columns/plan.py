@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Column, Index, Table, UniqueConstraint
+from sqlalchemy import Column, Table
 
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
@@ -59,24 +59,6 @@ def concerned(bindings: Mapping[str, Binding]) -> set[str]:
     """The keys of the encrypted columns of a table, and of those that they are bound to."""
     bound = {each.column.key for binding in bindings.values() for each in binding.bound_columns}
     return bound | bindings.keys()
-
-
-def refuse_keys_over_envelopes(table: Table) -> None:
-    """Refuse a unique constraint or an index over an encrypted column.
-
-    Raises:
-        ConfigurationError: no two envelopes of one value are alike.
-    """
-    encrypted = {binding.column for binding in encrypted_columns(table).values()}
-    unique = [each for each in table.constraints if isinstance(each, UniqueConstraint)]
-    keys: list[UniqueConstraint | Index] = [*unique, *table.indexes]
-    for key in keys:
-        column = next((each for each in key.columns if each in encrypted), None)
-        if column is not None:
-            raise ConfigurationError(
-                f"{table.name}.{column.name} is encrypted, and {key.name or 'a unique key'} over it"
-                " has no effect, since two envelopes of one value differ; take it out"
-            )
 
 
 def refuse_shared_names(table: Table) -> None:

@@ -15,12 +15,12 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest bench lint vectors contract-localstack soak lock clean \
+.PHONY: help demo test test-lowest bench lint vectors contract-localstack soak suite mutants lock clean \
    check-python has-python313
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
-	@echo '  ARGS="..." is passed on by demo, test, test-lowest, bench, soak and contract-localstack; PYTHON=python3.x picks the interpreter.'
+	@echo '  ARGS="..." is passed on by demo, test, test-lowest, bench, soak, suite, mutants and contract-localstack; PYTHON=python3.x picks the interpreter.'
 
 demo: $(VENV)/.installed ## run the example from start to end
 	@$(VENV)/bin/python -m examples.locations demo $(ARGS)
@@ -49,6 +49,13 @@ contract-localstack: $(VENV)/.installed $(LOCALSTACK)/.installed ## hold LocalSt
 soak: $(VENV)/.installed ## write and read under faults for ten minutes
 	@$(VENV)/bin/python -m tests.testing.soak $(or $(ARGS),--seconds 600)
 
+suite: $(VENV)/.installed ## run SQLAlchemy's own ORM tests with encrypted columns, and compare
+	@$(VENV)/bin/python -m tests.differential $(ARGS)
+
+mutants: $(VENV)/.installed ## change one thing at a time, and see whether a test notices
+	@$(VENV)/bin/python -m tests.mutants reach
+	@$(VENV)/bin/python -m tests.mutants run $(ARGS)
+
 lock: check-python ## renew constraints.txt with today's newest versions
 	@rm -rf $(LOCK)
 	@$(PYTHON) -m venv $(LOCK)
@@ -61,7 +68,7 @@ lock: check-python ## renew constraints.txt with today's newest versions
 	@rm -rf $(LOCK)
 
 clean: ## remove the environments and caches
-	@rm -rf $(VENV) $(LOWEST) $(BENCH) $(LOCK) $(LOCALSTACK) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LOWEST) $(BENCH) $(LOCK) $(LOCALSTACK) .mutants .suite .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed $(BENCH)/.installed: constraints.txt
 $(LOWEST)/.installed: constraints-lowest.txt

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import BindParameter, Column, Connection, Insert, Table, Update, bindparam
 
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
+from sqlalchemy_kmsenv.columns.client_defaults import completed, insert_default, update_default
 from sqlalchemy_kmsenv.columns.dml import (
     FromDatabase,
     FromParameters,
@@ -41,10 +42,14 @@ class Batch(Generic[S]):
         self.connection = connection
         self.options = options
         self.statement: S = statement
+        self._inserts = isinstance(statement, Insert)
         self.table = table
         self.rows: Rows = rows or [{}]
         self._inline = inline_values(statement, self.rows)
-        self._refuse_uneven_rows()
+        self.defaulted: list[Column[Any]] = []
+        """The columns whose defaults were evaluated here, for SQLAlchemy."""
+        self.given: dict[str, tuple[str, Sequence[Any]]] = {}
+        """By the name of a parameter that is sealed: the name and the values it would have had."""
         self._changes: dict[str, Sequence[Any]] = {}
         self._dropped: set[str] = set()
         self._parts: dict[str, list[bytes]] = {}
@@ -81,14 +86,38 @@ class Batch(Generic[S]):
             )
         return FromParameters(column.key)
 
-    def known_rows(self) -> list[dict[str, Any]]:
-        """The rows with the values that the statement gives to all of them."""
+    def complete(self) -> None:
+        """Add the defaults that SQLAlchemy would run later, where this statement seals anything.
+
+        Raises:
+            UnboundValueError: a set of parameters has an encrypted column that others lack.
+        """
+        self._refuse_uneven_rows()
+        self._add_defaults(lambda column: column.key in self.rows[0] or column.key in self._inline)
+
+    def _add_defaults(self, has: Callable[[Column[Any]], bool]) -> None:
+        find = insert_default if self._inserts else update_default
+        columns = [each for each in self.table.columns if find(each) is not None and not has(each)]
+        written = self.written_keys() | {each.key for each in columns}
+        encrypted = {each.key for each in self.table.columns if isinstance(each.type, Encrypted)}
+        if columns and written & encrypted:
+            self.rows = self._completed(columns)
+            self.defaulted = columns
+
+    def _completed(self, columns: Sequence[Column[Any]]) -> list[Row]:
         given = {
             key: inline.source.value
             for key, inline in self._inline.items()
             if isinstance(inline.source, FromStatement)
         }
-        return [{**given, **row} for row in self.rows]
+        names = {each.key for each in columns}
+        # What a later set of parameters has counts for nothing where the first one lacks it.
+        rows = [{k: v for k, v in {**given, **row}.items() if k not in names} for row in self.rows]
+        complete = completed(columns, self.connection, rows, isinsert=self._inserts)
+        return [
+            {**row, **{name: full[name] for name in names}}
+            for row, full in zip(self.rows, complete, strict=True)
+        ]
 
     def values(self, column: Column[Any], source: Source) -> list[Any]:
         """One value a row.
@@ -130,21 +159,22 @@ class Batch(Generic[S]):
         """Leave a parameter out of every row."""
         self._dropped.add(name)
 
-    def seal(self, binding: Binding, source: Source | None, values: Sequence[Any]) -> None:
+    def seal(self, binding: Binding, source: Source, values: Sequence[Any]) -> None:
         """Put envelopes in the place of the plaintext of one column.
 
-        Every bound column must have been kept before. ``source`` is None where
-        ``values`` come from a default, not from the statement.
+        Every bound column must have been kept before.
         """
-        self.put(binding, source, self.sealed(binding, values))
+        self.put(binding, source, self.sealed(binding, values), values)
 
     def sealed(self, binding: Binding, values: Sequence[Any]) -> list[Sealed | None]:
         """One envelope a row, for the rows as they are known: every bound column was kept."""
         sections = self._sections_of(binding.bound_columns)
         return seal_values(binding, values, sections, self.connection.dialect)
 
-    def put(self, binding: Binding, source: Source | None, values: Sequence[Any]) -> None:
-        """Write ``values`` where the statement had plaintext."""
+    def put(
+        self, binding: Binding, source: Source, values: Sequence[Any], given: Sequence[Any]
+    ) -> None:
+        """Write ``values`` where the statement had the plaintext ``given``."""
         column = binding.column
         if isinstance(source, FromParameters):
             if source.key in self._changes:
@@ -157,10 +187,10 @@ class Batch(Generic[S]):
                 parameter = bindparam(source.key, type_=column.type)
                 self._set_inline(column, parameter)
             self.add(source.key, values)
+            self.given[source.key] = (source.key, given)
         elif isinstance(source, FromStatement):
-            self._replace_inline(column, values)
-        else:
-            self.add(column.key, values)
+            name = self._replace_inline(column, values)
+            self.given[name] = (column.key, given)
 
     def result(self) -> tuple[S, list[Row]]:
         """The statement and the parameter sets to execute instead."""
@@ -176,10 +206,11 @@ class Batch(Generic[S]):
                 copy[name] = value
         return self.statement, list(copies)
 
-    def _replace_inline(self, column: Column[Any], values: Sequence[Any]) -> None:
+    def _replace_inline(self, column: Column[Any], values: Sequence[Any]) -> str:
         name = ADDED_PREFIX + column.key
         self._set_inline(column, bindparam(name, type_=column.type))
         self.add(name, values)
+        return name
 
     def _set_inline(self, column: Column[Any], parameter: BindParameter[Any]) -> None:
         if has_ordered_values(self.statement):

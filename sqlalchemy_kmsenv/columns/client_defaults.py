@@ -1,12 +1,12 @@
 """Defaults that run in the application, evaluated before SQLAlchemy would.
 
-SQLAlchemy runs them when it has compiled the statement; a value that is sealed,
-or that names the row of one, is needed before.
+SQLAlchemy runs them when it has compiled the statement; a value that is sealed, or that names
+the row of one, is needed before, and a function must not be shown envelopes by then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,16 +67,40 @@ def update_default(column: Column[Any]) -> ColumnDefault | None:
     return in_application(column.onupdate)
 
 
-def evaluate(default: ColumnDefault, connection: Connection, rows: Rows) -> list[Any]:
-    """One value a row; a function may look at the other values of ``rows``."""
-    if default.is_scalar:
-        return [default.arg] * len(rows)
-    function: Any = default.arg
-    column: Any = default.column
-    inserts = column.default is default
-    return [
-        function(DefaultContext(connection, dict(row), column, isinsert=inserts)) for row in rows
-    ]
+def completed(
+    columns: Sequence[Column[Any]],
+    connection: Connection,
+    rows: Rows,
+    *,
+    isinsert: bool,
+    shown: Collection[str] | None = None,
+) -> list[dict[str, Any]]:
+    """The rows with the defaults of ``columns``, evaluated as SQLAlchemy would.
+
+    Row by row, and in the order of ``columns``: a function may look at the other values of
+    its row, at defaults that were evaluated before it too; only at those of ``shown`` in
+    ``values([...])``. What a row has already is kept.
+    """
+    find = insert_default if isinsert else update_default
+    defaults = [(column, default) for column in columns if (default := find(column)) is not None]
+    complete = []
+    for row in rows:
+        # As SQLAlchemy shows them, which has a parameter for each before it runs the first.
+        current = {**{column.key: None for column, _ in defaults}, **row}
+        for column, default in defaults:
+            if column.key in row:
+                continue
+            if default.is_scalar:
+                current[column.key] = default.arg
+                continue
+            function: Any = default.arg
+            visible = current
+            if shown is not None:
+                visible = {key: current[key] for key in (*shown, column.key) if key in current}
+            context = DefaultContext(connection, visible, column, isinsert)
+            current[column.key] = function(context)
+        complete.append(current)
+    return complete
 
 
 def in_application(default: Any) -> ColumnDefault | None:

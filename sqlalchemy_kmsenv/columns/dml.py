@@ -161,9 +161,13 @@ def with_inline_rows(
     """The statement with other values for some columns, one a row, in its ``.values([...])``."""
     rows = []
     for index, row in enumerate(_multi_rows(statement, table)):
-        kept = {key: value for key, value in row.items() if column_key(key) not in changes}
-        changed = {table.columns[key]: values[index] for key, values in changes.items()}
-        rows.append({**kept, **changed})
+        changed = {
+            key: values[index]
+            for key, values in changes.items()
+            if not isinstance(values[index], FromDatabase)
+        }
+        kept = {key: value for key, value in row.items() if column_key(key) not in changed}
+        rows.append({**kept, **{table.columns[key]: value for key, value in changed.items()}})
     copy = copy_of(statement)
     copy._multi_values = (rows,)
     return copy

@@ -13,9 +13,10 @@ from sqlalchemy_kmsenv.columns.attached import attached_keyrings
 from sqlalchemy_kmsenv.columns.bound_columns import IncompleteTableError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
+from sqlalchemy_kmsenv.columns.giving_back import give_back
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
 from sqlalchemy_kmsenv.columns.late_sealing import after_insert, refused, sending
-from sqlalchemy_kmsenv.columns.marks import late_rows_of
+from sqlalchemy_kmsenv.columns.marks import execution_of
 from sqlalchemy_kmsenv.columns.other_targets import refuse_other_targets
 from sqlalchemy_kmsenv.columns.plan import (
     encrypted_columns,
@@ -125,6 +126,9 @@ def _next_statement(*_: Any) -> None:
 def _after_statement(
     connection: Connection, statement: Any, _: Any, __: Any, ___: Any, result: Any
 ) -> None:
-    rows = late_rows_of(statement)
-    if rows is not None:
-        after_insert(connection, rows, result)
+    execution = execution_of(statement)
+    if execution is None:
+        return
+    give_back(result.context, execution)
+    if execution.late is not None:
+        after_insert(connection, execution.late, result)

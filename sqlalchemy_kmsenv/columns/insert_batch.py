@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Column, Connection, Insert, Table
 
 from sqlalchemy_kmsenv.columns.batch import Batch, all_null, described
+from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.client_defaults import completed
 from sqlalchemy_kmsenv.columns.conflicts import conflicts
 from sqlalchemy_kmsenv.columns.dml import (
     FromDatabase,
@@ -37,6 +39,36 @@ class InsertBatch(Batch[Insert]):
                 " rows in one place"
             )
         super().__init__(connection, statement, table, self._inline_rows or rows, options)
+
+    def complete(self) -> None:
+        """As for every batch; of ``values([...])`` each row may lack other defaults."""
+        if not self._inline_rows:
+            super().complete()
+            return
+        self._add_defaults(lambda column: all(column.key in row for row in self.rows))
+        self._refuse_uneven_rows()
+
+    def _completed(self, columns: Sequence[Column[Any]]) -> list[Row]:
+        if not self._inline_rows:
+            return super()._completed(columns)
+        known = [
+            {key: value for key, value in row.items() if not isinstance(value, FromDatabase)}
+            for row in self.rows
+        ]
+        shown = self.rows[0].keys()
+        complete = completed(columns, self.connection, known, isinsert=True, shown=shown)
+        return [{**full, **row} for row, full in zip(self.rows, complete, strict=True)]
+
+    def put(
+        self, binding: Binding, source: Source, values: Sequence[Any], given: Sequence[Any]
+    ) -> None:
+        """Write ``values`` where the statement had the plaintext ``given``."""
+        super().put(binding, source, values, given)
+        if self._inline_rows:
+            key = binding.column.key
+            del self.given[key]
+            # As SQLAlchemy names the parameters of each row.
+            self.given.update({f"{key}_m{i}": (f"{key}_m{i}", [v]) for i, v in enumerate(given)})
 
     def values(self, column: Column[Any], source: Source) -> list[Any]:
         """One value a row.
@@ -150,4 +182,5 @@ class InsertBatch(Batch[Insert]):
         """The statement and the parameter sets to execute instead."""
         if not self._inline_rows:
             return super().result()
-        return with_inline_rows(self.statement, self.table, self._changes), []
+        defaults = {each.key: [row[each.key] for row in self.rows] for each in self.defaulted}
+        return with_inline_rows(self.statement, self.table, {**defaults, **self._changes}), []

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, Insert, Table
 from sqlalchemy_kmsenv.columns.batch import all_null, described
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
-from sqlalchemy_kmsenv.columns.client_defaults import evaluate, insert_default
+from sqlalchemy_kmsenv.columns.client_defaults import insert_default
 from sqlalchemy_kmsenv.columns.dml import Row, Rows, Source, select_names
 from sqlalchemy_kmsenv.columns.generated_keys import take_ahead
 from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
@@ -49,6 +49,7 @@ def seal_insert(
         _refuse_defaults(statement, bindings)
         seal_conflicts(batch, bindings)
         return marked(statement), list(rows)
+    batch.complete()
     writes = list(_writes(batch, bindings))
     sealed_now = [*(binding for binding, _, _ in writes), *with_own_values(batch, bindings)]
     unknown = _unknown(batch, sealed_now)
@@ -68,23 +69,19 @@ def seal_insert(
             batch.seal(binding, source, values)
     left = _leave_for_later(batch, late, unknown) if late else None
     sealed, sealed_rows = batch.result()
-    return marked(sealed, left), sealed_rows
+    return marked(sealed, left, batch.given, batch.defaulted), sealed_rows
 
 
-_Write = tuple[Binding, Source | None, Sequence[Any]]
+_Write = tuple[Binding, Source, Sequence[Any]]
 
 
 def _writes(batch: InsertBatch, bindings: Mapping[str, Binding]) -> Iterator[_Write]:
     """The encrypted columns that get more than NULL, each with where its values come from."""
     for binding in bindings.values():
         source = batch.source(binding.column)
-        default = insert_default(binding.column)
-        if source is not None:
-            values = batch.values(binding.column, source)
-        elif default is not None:
-            values = evaluate(default, batch.connection, batch.known_rows())
-        else:
+        if source is None:
             continue
+        values = batch.values(binding.column, source)
         if not all_null(values):
             yield binding, source, values
 
@@ -115,14 +112,7 @@ def _unknown(batch: InsertBatch, bindings: Sequence[Binding]) -> dict[str, Bound
 
 def _given(batch: InsertBatch, column: Column[Any]) -> Sequence[Any] | None:
     source = batch.source(column)
-    if source is not None:
-        return batch.values(column, source)
-    default = insert_default(column)
-    if default is None:
-        return None
-    values = evaluate(default, batch.connection, batch.known_rows())
-    batch.add(column.key, values)
-    return values
+    return None if source is None else batch.values(column, source)
 
 
 def _refuse_zero(batch: InsertBatch, bound: BoundColumn, values: Sequence[Any]) -> None:
@@ -178,7 +168,8 @@ def _leave_for_later(
     columns = []
     for binding, source, values in writes:
         columns.append(encode_values(binding, values, batch.connection.dialect))
-        batch.put(binding, source, [None if value is None else EMPTY for value in values])
+        empty = [None if value is None else EMPTY for value in values]
+        batch.put(binding, source, empty, values)
     batch.return_keys()
     rows = LateRows(
         batch.table,

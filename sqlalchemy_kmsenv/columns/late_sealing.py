@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv.cell import join_parts
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
+from sqlalchemy_kmsenv.columns.giving_back import count_rows
 from sqlalchemy_kmsenv.columns.late_updates import LateUpdate
 from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of, open_ledger
 from sqlalchemy_kmsenv.columns.marks import late_rows_of
@@ -60,6 +61,9 @@ def after_insert(connection: Connection, rows: LateRows, result: CursorResult[An
             " encrypted columns cannot be sealed; roll back, and give the primary key with each row"
         )
     rows.keys = keys
+    if rows.count > 1:
+        # The driver counted the last batch alone, since keys were asked for.
+        count_rows(result.context, rows.count)
     if not ledger.flushing:
         seal_waiting(connection)
 

@@ -6,10 +6,11 @@ another one on the same connection. Other listeners' generative changes keep it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sqlalchemy import Insert, Update
+from sqlalchemy import Column, Insert, Update
 
 from sqlalchemy_kmsenv.columns.dml import copy_of
 from sqlalchemy_kmsenv.columns.ledger import LateRows
@@ -19,15 +20,30 @@ S = TypeVar("S", Insert, Update)
 _ATTRIBUTE = "_sqlalchemy_kmsenv_execution"
 
 
+Given = Mapping[str, tuple[str, Sequence[Any]]]
+"""By the name of a parameter that was sealed: the name and the values it would have had."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Execution:
-    late: LateRows | None
+class Execution:
+    """What was made of the statement."""
+
+    late: LateRows | None = None
+    """The rows that it leaves to be sealed."""
+    given: Given = field(default_factory=dict, repr=False)
+    defaulted: Sequence[Column[Any]] = ()
+    """The columns whose defaults were evaluated for it."""
 
 
-def marked(statement: S, late: LateRows | None = None) -> S:
-    """A copy that is known to be sealed; ``late`` are the rows that it leaves for later."""
+def marked(
+    statement: S,
+    late: LateRows | None = None,
+    given: Given | None = None,
+    defaulted: Sequence[Column[Any]] = (),
+) -> S:
+    """A copy that is known to be sealed, with what later events of its execution need."""
     copy = copy_of(statement)
-    setattr(copy, _ATTRIBUTE, _Execution(late))
+    setattr(copy, _ATTRIBUTE, Execution(late, given or {}, defaulted))
     return copy
 
 
@@ -36,7 +52,13 @@ def was_sealed(statement: Any) -> bool:
     return hasattr(statement, _ATTRIBUTE)
 
 
+def execution_of(statement: Any) -> Execution | None:
+    """What was made of the statement of this execution; None where nothing had to be."""
+    execution: Execution | None = getattr(statement, _ATTRIBUTE, None)
+    return execution
+
+
 def late_rows_of(statement: Any) -> LateRows | None:
     """The rows that this execution leaves to be sealed."""
-    execution: _Execution | None = getattr(statement, _ATTRIBUTE, None)
+    execution = execution_of(statement)
     return None if execution is None else execution.late

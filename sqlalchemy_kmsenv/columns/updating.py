@@ -10,7 +10,6 @@ from sqlalchemy import Column, Connection, Integer, String, Table, Update, bindp
 from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX, Batch, all_null, described
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
-from sqlalchemy_kmsenv.columns.client_defaults import evaluate, update_default
 from sqlalchemy_kmsenv.columns.dml import (
     FromDatabase,
     Row,
@@ -44,29 +43,26 @@ def seal_update(
             from values that it does not seal again.
     """
     batch = Batch(connection, statement, table, rows, options)
+    batch.complete()
     written = batch.written_keys()
-    _refuse_left_behind(bindings, written, _with_onupdate(bindings))
-    if written & concerned(bindings) or _with_onupdate(bindings):
+    _refuse_left_behind(bindings, written)
+    if written & concerned(bindings):
         seal_waiting_of(connection, table)
     update = _Update(batch, written)
     for key, binding in bindings.items():
-        source = batch.source(binding.column)
-        default = update_default(binding.column)
-        if key in written and source is not None:
-            values = batch.values(binding.column, source)
-        elif default is not None:
-            values = evaluate(default, connection, batch.known_rows())
-        else:
+        source = batch.source(binding.column) if key in written else None
+        if source is None:
             continue
+        values = batch.values(binding.column, source)
         if all_null(values):
             continue
         if update.find(binding):
             batch.seal(binding, source, update.none_if_absent(values))
         else:
-            batch.put(binding, source, [None] * len(values))
+            batch.put(binding, source, [None] * len(values), values)
     update.guard()
     sealed, sealed_rows = batch.result()
-    return marked(sealed), sealed_rows
+    return marked(sealed, None, batch.given, batch.defaulted), sealed_rows
 
 
 class _Update:
@@ -186,16 +182,10 @@ class _Update:
         return values
 
 
-def _with_onupdate(bindings: Mapping[str, Binding]) -> set[str]:
-    return {key for key, binding in bindings.items() if update_default(binding.column) is not None}
-
-
-def _refuse_left_behind(
-    bindings: Mapping[str, Binding], written: set[str], also_written: set[str]
-) -> None:
+def _refuse_left_behind(bindings: Mapping[str, Binding], written: set[str]) -> None:
     for key, binding in bindings.items():
         moved = written & {bound.column.key for bound in binding.bound_columns}
-        if moved and key not in written and key not in also_written:
+        if moved and key not in written:
             raise UnboundValueError(
                 f"this UPDATE changes {', '.join(sorted(moved))}, which {described(binding.column)}"
                 " is bound to, and would leave that value unreadable; set every encrypted column"

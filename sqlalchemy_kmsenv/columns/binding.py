@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Column, Index, Table, UniqueConstraint
+from sqlalchemy import Column, Index, Table, UnaryExpression, UniqueConstraint
 
 from sqlalchemy_kmsenv import context
 from sqlalchemy_kmsenv.cell import (
@@ -169,11 +169,7 @@ def _check_unique(table: Table, identity: Iterable[BoundColumn], where: str) -> 
         IncompleteTableError: no unique key of the table is part of it.
     """
     named = {bound.column for bound in identity}
-    keys: list[set[Column[Any]]] = [set(table.primary_key.columns)]
-    keys += [set(each.columns) for each in table.constraints if isinstance(each, UniqueConstraint)]
-    keys += [set(each.columns) for each in table.indexes if each.unique and is_whole(each)]
-    keys += [{column} for column in named if column.unique]
-    if not any(key and key <= named for key in keys):
+    if not any(named.issuperset(key) for key in unique_keys(table)):
         names = ", ".join(sorted(column.key for column in named))
         raise IncompleteTableError(
             f"{where}: identity columns {names} are not unique in {table.name}, so that two rows"
@@ -181,10 +177,26 @@ def _check_unique(table: Table, identity: Iterable[BoundColumn], where: str) -> 
         )
 
 
+def unique_keys(table: Table) -> Iterator[list[Column[Any]]]:
+    """The primary key, then every other list of columns that no two rows agree in."""
+    keys = [list(table.primary_key.columns)]
+    keys += [list(each.columns) for each in table.constraints if isinstance(each, UniqueConstraint)]
+    keys += [list(each.columns) for each in table.indexes if each.unique and is_whole(each)]
+    keys += [[column] for column in table.columns if column.unique]
+    return (key for key in keys if key)
+
+
 def is_whole(index: Index) -> bool:
     """Whether an index is over all rows, and over columns alone."""
     partial = any(options.get("where") is not None for options in index.dialect_options.values())
-    return not partial and len(index.columns) == len(index.expressions)
+    # Of an expression over several columns, ``Index.columns`` has the first.
+    return not partial and all(isinstance(_unordered(each), Column) for each in index.expressions)
+
+
+def _unordered(expression: Any) -> Any:
+    while isinstance(expression, UnaryExpression) and expression.modifier is not None:
+        expression = expression.element
+    return expression
 
 
 def _scope(table: Table, encrypted: Encrypted, where: str) -> tuple[tuple[BoundColumn, ...], bool]:

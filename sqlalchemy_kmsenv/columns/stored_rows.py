@@ -68,16 +68,19 @@ def read_stored(
     # application's out of the cache. A connection takes this option, a statement does not.
     uncached: dict[str, Any] = {"compiled_cache": None} if len(key_columns) > 1 else {}
     found: dict[Key, Key] = {}
-    for chunk in _chunks(keys):
+    # NULL is equal to nothing, whatever a unique column holds.
+    for chunk in _chunks([key for key in keys if None not in key]):
         several = query.where(_any_of(key_columns, chunk))
         for row in connection.execute(several, execution_options=uncached):
             _keep_one(found, tuple(row[: len(key_columns)]), tuple(row[len(key_columns) :]))
     # Exact keys that were not found name no row; others may come back as another value.
-    spelled = not all(map(_comes_back_equal, key_columns))
-    return [
-        found.get(key) or (_by_itself(connection, query, key_columns, key) if spelled else None)
-        for key in keys
-    ]
+    if not all(map(_comes_back_equal, key_columns)):
+        for key in keys:
+            if key not in found and None not in key:
+                by_itself = _by_itself(connection, query, key_columns, key)
+                if by_itself is not None:
+                    found[key] = by_itself
+    return [found.get(key) for key in keys]
 
 
 def _comes_back_equal(column: Column[Any]) -> bool:

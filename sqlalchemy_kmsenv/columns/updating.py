@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Integer, String, Table, Update, bindparam, literal
 
 from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX, Batch, all_null, described
-from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.binding import Binding, unique_keys
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.dml import (
     FromDatabase,
@@ -159,11 +159,8 @@ class _Update:
                 self._guards[bound.column.key] = (bound, values)
 
     def _key_columns(self, binding: Binding, missing: Sequence[BoundColumn]) -> list[Column[Any]]:
-        """The columns of WHERE that name one row: the primary key, or the identity."""
-        candidates = (
-            list(self._batch.table.primary_key.columns),
-            [bound.column for bound in binding.identity],
-        )
+        """The columns of WHERE that name one row: a unique key, or the identity."""
+        candidates = [*unique_keys(self._batch.table), [each.column for each in binding.identity]]
         for columns in candidates:
             sources = [self._where.get(column.key) for column in columns]
             if columns and not any(s is None or isinstance(s, FromDatabase) for s in sources):
@@ -171,7 +168,11 @@ class _Update:
         raise UnboundValueError(_names_no_row(binding, missing))
 
     def _named(self, column: Column[Any]) -> list[Any]:
-        return self._batch.values(column, self._where[column.key])
+        values = self._batch.values(column, self._where[column.key])
+        # Found rows are told apart by their keys.
+        return [
+            bytes(each) if isinstance(each, bytearray | memoryview) else each for each in values
+        ]
 
     def _not_null(self, bound: BoundColumn, values: list[Any]) -> list[Any]:
         if None in values:
@@ -197,6 +198,7 @@ def _names_no_row(binding: Binding, missing: Sequence[BoundColumn]) -> str:
     names = ", ".join(described(bound.column) for bound in missing)
     return (
         f"{described(binding.column)} is bound to {names}, which this UPDATE does not name. Add"
-        " WHERE primary key = value, or use session.execute(update(Model), [{...}]) with the keys"
-        ' of the rows; a column of a table that is written many rows at once takes bind="column"'
+        " WHERE with the primary key, or another unique key, equal to a value, or use"
+        " session.execute(update(Model), [{...}]) with the keys of the rows; a column of a table"
+        ' that is written many rows at once takes bind="column"'
     )

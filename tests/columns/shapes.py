@@ -409,6 +409,13 @@ def core_update(s, m):
     return {"a": ("x", "z")}
 
 
+@shape(UPDATE, 'update(t).where(t.c.name == "a").values(text="x")  # name is unique')
+def core_update_by_unique_key(s, m):
+    """It names one row, whose key is read in the same transaction."""
+    s.connection().execute(update(m.note).where(m.note.c.name == "a").values(text="x", secret="y"))
+    return {"a": ("x", "y")}
+
+
 @shape(UPDATE, 'session.execute(update(Note), [{"id": 1, "text": "x"}, ...])')
 def orm_bulk_update(s, m):
     """By primary key."""

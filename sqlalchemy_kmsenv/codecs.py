@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import json
 import struct
 import uuid
 from collections.abc import Callable
@@ -16,10 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy_kmsenv.errors import EnvelopeError
+from sqlalchemy_kmsenv.json_text import json_from_bytes, json_to_bytes
 
 PADDED = 0x80
 """Set in the value type of a padded payload."""
 _PAD_MARK = b"\x80"
+
+_LONGEST_OFFSET = len("+HH:MM:SS.ffffff")
 
 _TIMEDELTA = struct.Struct(">iII")
 _FLOAT = struct.Struct(">d")
@@ -58,26 +60,26 @@ def _timedelta_from_bytes(payload: bytes) -> datetime.timedelta:
     return datetime.timedelta(days, seconds, microseconds)
 
 
-def _json_to_bytes(value: Any) -> bytes:
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()
-    except (TypeError, ValueError, RecursionError):
-        # The message and the traceback of json may hold the value.
-        raise ValueError("not representable in JSON (RFC 8259)") from None
+def _time_parser(parse: Callable[[str], Any]) -> Callable[[bytes], Any]:
+    """``fromisoformat`` that also keeps a UTC offset of less than a second, which Python drops."""
+
+    def from_bytes(payload: bytes) -> Any:
+        text = payload.decode("ascii")
+        offset = text[-_LONGEST_OFFSET:]
+        if offset[:1] not in ("+", "-"):
+            return parse(text)
+        hours, minutes, seconds = offset[1:].split(":")
+        whole, fraction = seconds.split(".")
+        size = datetime.timedelta(0, int(whole), int(fraction), 0, int(minutes), int(hours))
+        zone = datetime.timezone(size if offset[0] == "+" else -size)
+        return parse(text[:-_LONGEST_OFFSET]).replace(tzinfo=zone)
+
+    return from_bytes
 
 
 def _float_from_bytes(payload: bytes) -> float:
     (value,) = _FLOAT.unpack(payload)
     return float(value)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not in RFC 8259")
-
-
-def _json_from_bytes(payload: bytes) -> Any:
-    return json.loads(payload, parse_constant=_no_constant)
 
 
 def _one_spelling(
@@ -112,17 +114,17 @@ TIME = _one_spelling(
     0x08,
     "time",
     lambda v: v.isoformat().encode(),
-    lambda p: datetime.time.fromisoformat(p.decode("ascii")),
+    _time_parser(datetime.time.fromisoformat),
 )
 DATETIME = _one_spelling(
     0x09,
     "datetime",
     lambda v: v.isoformat().encode(),
-    lambda p: datetime.datetime.fromisoformat(p.decode("ascii")),
+    _time_parser(datetime.datetime.fromisoformat),
 )
 TIMEDELTA = _one_spelling(0x0A, "timedelta", _timedelta_to_bytes, _timedelta_from_bytes)
 UUID = Codec(0x0B, "UUID", lambda v: v.bytes, lambda p: uuid.UUID(bytes=p))
-JSON = Codec(0x0C, "JSON", _json_to_bytes, _json_from_bytes)
+JSON = Codec(0x0C, "JSON", json_to_bytes, json_from_bytes)
 ENUM = Codec(0x0D, "Enum", str.encode, bytes.decode)
 
 CODECS = (

@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from sqlalchemy_kmsenv import codecs
 from sqlalchemy_kmsenv.codecs import CODEC_OF_VALUE_TYPE, CODECS, PADDED, pad, unpad
 from sqlalchemy_kmsenv.errors import EnvelopeError
+from sqlalchemy_kmsenv.json_text import MAX_DEPTH
 
 text = st.text()
-offsets = st.timedeltas(
-    datetime.timedelta(hours=-23, minutes=-59), datetime.timedelta(hours=23, minutes=59)
+_DAY, _TICK = datetime.timedelta(1), datetime.timedelta(microseconds=1)
+# Python's own parser drops offsets of less than a second.
+offsets = (
+    st.timedeltas(_TICK - _DAY, _DAY - _TICK)
+    | st.integers(-999_999, 999_999).map(lambda n: n * _TICK)
 ).map(datetime.timezone)
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -100,7 +104,15 @@ def test_value_types_are_distinct_and_leave_the_padding_bit_free():
         (codecs.DATETIME, b"yesterday"),
         (codecs.TIMEDELTA, bytes(11)),
         (codecs.UUID, bytes(15)),
+        (codecs.TIME, b"01:02:03+00:00:00.5"),
+        (codecs.DATETIME, b"2024-02-29T00:00:00+00:00:00.000000"),
         (codecs.JSON, b"{"),
+        (codecs.JSON, '{"a":1}'.encode("utf-16")),
+        (codecs.JSON, '{"a":1}'.encode("utf-32-le")),
+        (codecs.JSON, b'\xef\xbb\xbf{"a":1}'),
+        (codecs.JSON, b'"\xed\xa0\x80"'),
+        (codecs.JSON, b"[1,-1e400]"),
+        (codecs.JSON, b"1" + b"0" * 309 + b".0"),
         (codecs.ENUM, b"\xff"),
     ],
 )
@@ -116,6 +128,23 @@ def test_what_json_cannot_say_is_refused_without_its_value(value):
     with pytest.raises(ValueError, match=r"not representable in JSON \(RFC 8259\)") as caught:
         codecs.JSON.encode(value)
     assert caught.value.__suppress_context__
+
+
+def nested(depth, leaf):
+    """Arrays and objects in turn, so many inside of each other."""
+    for level in range(depth):
+        leaf = [leaf] if level % 2 else {"a": leaf}
+    return leaf
+
+
+@pytest.mark.parametrize("leaf", [1, "[[{", '\\"[', [], [[], {}] * 200])
+def test_json_is_written_as_deep_as_every_reader_reads(leaf):
+    """What a shallow stack wrote, a deeper one could not read, nor the page that it is on."""
+    deepest = nested(MAX_DEPTH - 2, leaf)
+    assert codecs.JSON.decode(codecs.JSON.encode(deepest)) == deepest
+    for deeper in (nested(MAX_DEPTH + 1, leaf), nested(900, leaf), nested(100_000, leaf)):
+        with pytest.raises(ValueError, match="not representable"):
+            codecs.JSON.encode(deeper)
 
 
 @given(documents)

@@ -11,7 +11,7 @@ PACKAGE = Path(sqlalchemy_kmsenv.__file__).parent
 # From the bottom to the top; a module may import from its own layer and from those below.
 LAYERS = [
     {"errors", "defaults", "version"},
-    {"envelope", "cell", "context", "codecs"},
+    {"envelope", "cell", "context", "codecs", "json_text"},
     {"aead"},
     {"kms"},
     {"keyring"},

@@ -17,6 +17,7 @@ from sqlalchemy_kmsenv.errors import (
     KeyServiceUnavailableError,
     KeyStateError,
     KmsEnvError,
+    RevokedKeyError,
     WrongCellError,
 )
 from sqlalchemy_kmsenv.keyring import CachePolicy, Keyring, KeyringStats, KeyUse, RefusalKind
@@ -52,6 +53,7 @@ __all__ = [
     "KmsEnvError",
     "LocalKms",
     "RefusalKind",
+    "RevokedKeyError",
     "UnboundValueError",
     "WrongCellError",
     "attach_keyrings",

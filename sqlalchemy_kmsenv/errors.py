@@ -60,6 +60,13 @@ class WrongCellError(KmsEnvError):
         self.request_id = request_id
 
 
+class RevokedKeyError(WrongCellError):
+    """An envelope was sealed under a data key that is revoked, since it may have leaked.
+
+    It authenticates, which proves nothing: whoever has the data key can make such values.
+    """
+
+
 class AuditError(KmsEnvError):
     """The audit hook of a keyring failed, so the data key that it was told of is not used."""
 

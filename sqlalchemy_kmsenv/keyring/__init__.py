@@ -2,7 +2,8 @@
 
 from sqlalchemy_kmsenv.keyring.audit import AuditHook, KeyUse, RefusalKind
 from sqlalchemy_kmsenv.keyring.inquiries import ContextPairs
-from sqlalchemy_kmsenv.keyring.keyring import CommitmentError, Keyring
+from sqlalchemy_kmsenv.keyring.keyring import Keyring
+from sqlalchemy_kmsenv.keyring.opening_keys import CommitmentError
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
 from sqlalchemy_kmsenv.keyring.stats import KeyringStats
 

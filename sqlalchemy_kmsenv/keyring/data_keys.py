@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy_kmsenv.aead import ValueCipher
 from sqlalchemy_kmsenv.envelope import InlineReference, serialize_header
+from sqlalchemy_kmsenv.errors import KeyServiceError
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
+from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES
 
 Clock = Callable[[], float]
 
@@ -60,10 +62,6 @@ class SealingKey:
     def retire(self) -> None:
         """Seal at most the one batch that it was made for."""
         self._deadline = float("-inf")
-
-    def reset_locks(self) -> None:
-        """Begin with a free lock; for a child process right after a fork."""
-        self._lock = threading.Lock()
 
     def reserve(self, sizes: Sequence[int]) -> tuple[ValueCipher | None, int]:
         """The cipher, and how many of these payloads, from the first on, it may seal now.
@@ -127,5 +125,19 @@ class OpeningKey:
         """Open at most the value that it was looked up for."""
         self.deadline = float("-inf")
 
-    def reset_locks(self) -> None:
-        """Nothing: opening takes no lock."""
+
+def cipher_of(data_key: bytearray) -> ValueCipher:
+    """The cipher of a data key, which is overwritten.
+
+    Raises:
+        KeyServiceError: it is of another length.
+    """
+    try:
+        if len(data_key) != DATA_KEY_BYTES:
+            raise KeyServiceError(
+                f"the KMS gave a data key of {len(data_key)} bytes instead of {DATA_KEY_BYTES}"
+            )
+        return ValueCipher(data_key)
+    finally:
+        # Best effort: Python and the HTTP client may have made copies before.
+        data_key[:] = bytes(len(data_key))

@@ -8,27 +8,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from sqlalchemy_kmsenv.aead import NONCE_BYTES, ValueCipher
 from sqlalchemy_kmsenv.context import static_pairs
-from sqlalchemy_kmsenv.envelope import (
-    UNKNOWN_MATERIAL,
-    InlineReference,
-    key_fingerprint,
-    material_hint,
-)
-from sqlalchemy_kmsenv.errors import KeyServiceError, WrongCellError
+from sqlalchemy_kmsenv.envelope import InlineReference, key_fingerprint, material_hint
 from sqlalchemy_kmsenv.keyring import statements, telemetry
 from sqlalchemy_kmsenv.keyring.audit import AuditHook, RefusalKind
-from sqlalchemy_kmsenv.keyring.data_keys import Clock, OpeningKey, SealingKey
+from sqlalchemy_kmsenv.keyring.data_keys import Clock, OpeningKey, SealingKey, cipher_of
 from sqlalchemy_kmsenv.keyring.flights import FlightStore
 from sqlalchemy_kmsenv.keyring.inquiries import ContextPairs, Inquiries
+from sqlalchemy_kmsenv.keyring.opening_keys import OpeningKeys
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
+from sqlalchemy_kmsenv.keyring.revocations import ReadRevoked, Revocations
 from sqlalchemy_kmsenv.keyring.services import Services
-from sqlalchemy_kmsenv.keyring.stats import Counts, KeyringStats
+from sqlalchemy_kmsenv.keyring.stats import Counts, KeyringStats, Numbers
 from sqlalchemy_kmsenv.keyring.watch import UsedKey, Watch, material_of
-from sqlalchemy_kmsenv.kms.protocol import DATA_KEY_BYTES, Kms
-
-
-class CommitmentError(WrongCellError):
-    """An envelope carries a data key that it was not sealed with."""
+from sqlalchemy_kmsenv.kms.protocol import Kms
 
 
 class Keyring(Inquiries):
@@ -39,7 +31,10 @@ class Keyring(Inquiries):
     holds pairs that every encryption context of this keyring begins with, such as
     ``{"app": "billing", "env": "prod"}``; they are visible in CloudTrail and can
     never be left out when reading. ``audit`` is told of each use of a data key
-    (``KeyUse``), and a use is refused where it raises. ``name`` is what records and
+    (``KeyUse``), and a use is refused where it raises. ``revoked`` are the commitments
+    of data keys that may have leaked, in hexadecimal: nothing sealed under one opens
+    any more. ``revoked_from`` is called for more of them, at most once a minute, such
+    as ``RevokedDataKeys``, a table. ``name`` is what records and
     metrics call this keyring; by default the name that it is attached under first.
     ``clock`` counts seconds and never goes back.
 
@@ -55,6 +50,8 @@ class Keyring(Inquiries):
         cache: CachePolicy | None = None,
         context: Mapping[str, str] | None = None,
         audit: AuditHook | None = None,
+        revoked: Iterable[str] = (),
+        revoked_from: ReadRevoked | None = None,
         name: str | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -63,11 +60,16 @@ class Keyring(Inquiries):
         self._pairs = static_pairs(context)
         self.clock = clock
         self._watch = Watch(name, audit)
-        self._sealing: FlightStore[ContextPairs, SealingKey] = FlightStore(self._policy.max_entries)
-        self._opening: FlightStore[tuple[ContextPairs, InlineReference], OpeningKey] = FlightStore(
-            self._policy.max_entries
+        self._revocations = Revocations(revoked, revoked_from, clock)
+        entries, age = self._policy.max_entries, self._policy.max_age_seconds
+        # A child that sealed with what it inherited would have the budget of its parent again.
+        self._sealing: FlightStore[ContextPairs, SealingKey] = FlightStore(
+            entries, lifetime_seconds=age, shared_with_children=False
         )
-        telemetry.follow(self)
+        self._opened = OpeningKeys(self._services, self._watch, self._context, self._policy, clock)
+        self._opening = self._opened.held
+        self._numbers = Numbers(self._watch.counts, self._sealing.tally, self._opening.tally)
+        telemetry.follow(self, self._watch, self._numbers)
 
     def __repr__(self) -> str:
         return f"Keyring({self._services!r})"
@@ -78,7 +80,21 @@ class Keyring(Inquiries):
     def forget(self) -> None:
         """Drop every data key that is held; the next use asks the KMS again."""
         self._sealing.clear()
-        self._opening.clear()
+        self._opened.clear()
+
+    @property
+    def revoked(self) -> frozenset[str]:
+        """The commitments of the data keys that are refused, in hexadecimal."""
+        return frozenset(commitment.hex() for commitment in self._revocations.commitments)
+
+    def revoke(self, *commitments: str) -> None:
+        """Refuse these data keys from now on, in this process; ``revoked=`` does it in all.
+
+        Raises:
+            ConfigurationError: one is no commitment (64 hexadecimal digits).
+        """
+        self._revocations.add(commitments)
+        self._drop_revoked()
 
     @property
     def name(self) -> str:
@@ -91,22 +107,8 @@ class Keyring(Inquiries):
 
     def stats(self) -> KeyringStats:
         """What it did in this process so far."""
-        counts = self._watch.counts
-        return KeyringStats(
-            seal_hits=self._sealing.hits,
-            seal_misses=self._sealing.misses,
-            open_hits=self._opening.hits,
-            open_misses=self._opening.misses,
-            data_keys_made=counts.made,
-            unwraps=counts.unwraps,
-            rewraps=counts.rewraps,
-            failures=dict(counts.failures),
-            values_sealed=counts.sealed,
-            values_opened=counts.opened,
-            values_refused=sum(counts.refusals.values()),
-            refusals={str(kind): number for kind, number in counts.refusals.items()},
-            held_for_sealing=len(self._sealing),
-            held_for_opening=len(self._opening),
+        return self._numbers.stats(
+            held_for_sealing=len(self._sealing), held_for_opening=len(self._opening)
         )
 
     def twin(self, wrap: Callable[[Kms], Kms]) -> Keyring:
@@ -160,20 +162,7 @@ class Keyring(Inquiries):
             CommitmentError: it wraps another data key, or by other material.
             As ``opening_key`` otherwise.
         """
-        context = self._context(pairs)
-        with self._watch.kms_call("unwrap", context) as used:
-            kms, used.key_arn = self._services.of(reference.fingerprint)
-            data_key = kms.unwrap(reference.wrapped, context, key_arn=used.key_arn)
-            used.answered(data_key)
-            told = material_hint(used.material_id)
-            cipher = _cipher_of(data_key)
-            if not cipher.commits_to(reference.commitment) or told not in (
-                UNKNOWN_MATERIAL,
-                reference.material_hint,
-            ):
-                raise CommitmentError(
-                    "the header names another data key or key material than it carries"
-                )
+        self._opened.confirm(pairs, reference)
 
     def seal_many(
         self,
@@ -213,8 +202,14 @@ class Keyring(Inquiries):
             WrongCellError: wrapped under another context, or altered.
             KeyServiceError: the KMS refused or failed.
             AuditError: the audit hook failed.
+            RevokedKeyError: it is one of ``revoked``.
         """
-        return self._opening.get((pairs, reference), lambda: self._unwrap(pairs, reference))
+        self._look_for_revoked()
+        self._revocations.check(reference.commitment)
+        key = self._opened.get(pairs, reference)
+        # Once more: it may have been revoked while it was being unwrapped.
+        self._revocations.check(reference.commitment)
+        return key
 
     def clock_for_opening(self, pairs: ContextPairs, reference: InlineReference) -> Clock:
         """Tell that values of one statement are about to be opened; a clock to see its end by.
@@ -247,12 +242,13 @@ class Keyring(Inquiries):
 
     @property
     def counts(self) -> Counts:
-        """For the readers of columns, who count the values that they open."""
+        """For readers of columns, who count what they open."""
         return self._watch.counts
 
     def _grants(
         self, pairs: ContextPairs, sizes: list[int]
     ) -> Iterator[tuple[SealingKey, ValueCipher, int]]:
+        self._look_for_revoked()
         while sizes:
             key = self._sealing.get(pairs, lambda: self._generate(pairs))
             cipher, count = key.reserve(sizes)
@@ -268,7 +264,7 @@ class Keyring(Inquiries):
         with self._watch.kms_call("generate", context) as used:
             generated = self._services.wrapping.generate_data_key(context)
             used.answered(generated)
-            cipher = _cipher_of(generated.plaintext)
+            cipher = cipher_of(generated.plaintext)
         reference = InlineReference(
             self._services.note(generated.key_arn),
             material_hint(generated.material_id),
@@ -277,22 +273,14 @@ class Keyring(Inquiries):
         )
         return SealingKey(cipher, reference, self._policy, made_at=made_at, clock=self.clock)
 
-    def _unwrap(self, pairs: ContextPairs, reference: InlineReference) -> OpeningKey:
-        made_at = self.clock()
-        context = self._context(pairs)
-        with self._watch.kms_call("unwrap", context) as used:
-            used.material_id = material_of(reference.material_hint)
-            kms, key_arn = self._services.of(reference.fingerprint)
-            used.key_arn = key_arn
-            data_key = kms.unwrap(reference.wrapped, context, key_arn=key_arn)
-            used.answered(data_key)
-            cipher = _cipher_of(data_key)
-            if not cipher.commits_to(reference.commitment):
-                raise CommitmentError(
-                    "the envelope does not commit to the data key that it carries"
-                )
-        deadline = made_at + self._policy.max_age_seconds
-        return OpeningKey(cipher, deadline=deadline, clock=self.clock)
+    def _look_for_revoked(self) -> None:
+        if self._revocations.refresh():
+            self._drop_revoked()
+
+    def _drop_revoked(self) -> None:
+        revoked = self._revocations.commitments
+        self._opened.discard(revoked)
+        self._sealing.discard_where(lambda _, key: key.reference.commitment in revoked)
 
     def _tell_sealing(self, pairs: ContextPairs, key: SealingKey, count: int) -> None:
         if self._watch.audit is not None:
@@ -310,18 +298,8 @@ class Keyring(Inquiries):
             cache=self._policy,
             context=self._pairs,
             audit=self._watch.audit,
+            revoked=self.revoked,
+            revoked_from=self._revocations.source,
             name=self._watch.name,
             clock=self.clock,
         )
-
-
-def _cipher_of(data_key: bytearray) -> ValueCipher:
-    try:
-        if len(data_key) != DATA_KEY_BYTES:
-            raise KeyServiceError(
-                f"the KMS gave a data key of {len(data_key)} bytes instead of {DATA_KEY_BYTES}"
-            )
-        return ValueCipher(data_key)
-    finally:
-        # Best effort: Python and the HTTP client may have made copies before.
-        data_key[:] = bytes(len(data_key))

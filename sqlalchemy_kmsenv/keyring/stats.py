@@ -29,8 +29,10 @@ class KeyringStats:
     """Stored values that did not open where they were; the sum of ``refusals``."""
     refusals: Mapping[str, int]
     """The same by kind, in the words of ``RefusalKind``."""
+    evictions: int
+    """Data keys that had to make room for others before their time was over."""
     held_for_sealing: int
-    """Data keys in the cache now, those included whose time is over and nobody asked for since."""
+    """Data keys in the cache now."""
     held_for_opening: int
 
 
@@ -50,3 +52,47 @@ class Counts:
         self.sealed = 0
         self.opened = 0
         self.refusals: defaultdict[str, int] = defaultdict(int)
+
+
+class Tally:
+    """What one cache of data keys was asked."""
+
+    __slots__ = ("evictions", "hits", "misses")
+
+    def __init__(self) -> None:
+        self.hits = 0
+        """Look-ups that found a usable entry."""
+        self.misses = 0
+        """Those that did not, whether they made one or waited for another thread's."""
+        self.evictions = 0
+        """Usable entries that had to make room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """All that is counted of a keyring; outlives it, and holds no data key."""
+
+    counts: Counts
+    sealing: Tally
+    opening: Tally
+
+    def stats(self, *, held_for_sealing: int = 0, held_for_opening: int = 0) -> KeyringStats:
+        """The numbers as they are now."""
+        counts = self.counts
+        return KeyringStats(
+            seal_hits=self.sealing.hits,
+            seal_misses=self.sealing.misses,
+            open_hits=self.opening.hits,
+            open_misses=self.opening.misses,
+            data_keys_made=counts.made,
+            unwraps=counts.unwraps,
+            rewraps=counts.rewraps,
+            failures=dict(counts.failures),
+            values_sealed=counts.sealed,
+            values_opened=counts.opened,
+            values_refused=sum(counts.refusals.values()),
+            refusals={str(kind): number for kind, number in counts.refusals.items()},
+            evictions=self.sealing.evictions + self.opening.evictions,
+            held_for_sealing=held_for_sealing,
+            held_for_opening=held_for_opening,
+        )

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from sqlalchemy_kmsenv.keyring.stats import KeyringStats
+from sqlalchemy_kmsenv.keyring.stats import KeyringStats, Numbers
 from sqlalchemy_kmsenv.version import VERSION
 
 try:
@@ -31,6 +31,20 @@ _Labels = tuple[tuple[str, str], ...]
 _Facts = Mapping[str, str]
 
 
+_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 15)
+"""Seconds: those of OpenTelemetry's own HTTP durations, and the longest call to AWS. The default
+ones are for milliseconds: every call would be in the first."""
+
+
+class Labelled(Protocol):
+    """What has a keyring's name, also after it."""
+
+    @property
+    def label(self) -> str:
+        """The name in metrics."""
+        ...
+
+
 class Source(Protocol):
     """What the metrics are read from whenever they are collected."""
 
@@ -44,10 +58,15 @@ class Source(Protocol):
         ...
 
 
-def follow(source: Source) -> None:
-    """Have the numbers of a keyring collected for as long as it lives."""
+def follow(source: Source, label: Labelled, numbers: Numbers) -> None:
+    """Have the numbers of a keyring collected, and kept in the sums when it is gone.
+
+    Jobs work with keyrings of their own: counters would go down at the end of each.
+    """
     if AVAILABLE:
-        _collected().add(source)
+        collected = _collected()
+        collected.sources.add(source)
+        weakref.finalize(source, collected.bury, label, numbers).atexit = False
 
 
 @contextmanager
@@ -85,40 +104,61 @@ def kms_call(operation: str, keyring: str) -> Iterator[dict[str, str]]:
 
 @functools.cache
 def _durations() -> Histogram:
-    return metrics.get_meter(_SCOPE, VERSION).create_histogram(
-        "kmsenv.kms.duration", unit="s", description="Calls to the KMS, by operation and outcome"
-    )
-
-
-@functools.cache
-def _collected() -> weakref.WeakSet[Source]:
-    """The keyrings that live; made together with the instruments that read them."""
-    sources: weakref.WeakSet[Source] = weakref.WeakSet()
-    meter = metrics.get_meter(_SCOPE, VERSION)
-    for name, (description, read) in _COUNTERS.items():
-        meter.create_observable_counter(name, [_callback(sources, read)], description=description)
-    name, (description, read) = _HELD
-    meter.create_observable_up_down_counter(
-        name, [_callback(sources, read)], description=description
-    )
-    return sources
+    create: Any = metrics.get_meter(_SCOPE, VERSION).create_histogram
+    told = {"unit": "s", "description": "Calls to the KMS, by operation and outcome"}
+    try:
+        return cast(
+            "Histogram",
+            create("kmsenv.kms.duration", explicit_bucket_boundaries_advisory=_BOUNDARIES, **told),
+        )
+    except TypeError:  # seen with opentelemetry-api 1.20: only a view can say them there
+        return cast("Histogram", create("kmsenv.kms.duration", **told))
 
 
 _Read = Callable[[KeyringStats], Iterable[tuple[_Labels, int]]]
 
 
-def _callback(
-    sources: weakref.WeakSet[Source], read: _Read
-) -> Callable[[CallbackOptions], list[Observation]]:
-    def observe(_: CallbackOptions) -> list[Observation]:
-        # Keyrings of one name are one to whoever looks at a chart.
-        totals: Counter[_Labels] = Counter()
-        for source in list(sources):
-            for labels, number in read(source.stats()):
-                totals[("kmsenv.keyring", source.name), *labels] += number
+class _Collected:
+    """The keyrings that live, and the sums of those that lived."""
+
+    def __init__(self) -> None:
+        self.sources: weakref.WeakSet[Source] = weakref.WeakSet()
+        self._gone: dict[str, Counter[_Labels]] = {name: Counter() for name in _COUNTERS}
+
+    def bury(self, label: Labelled, numbers: Numbers) -> None:
+        """Add the last numbers of a keyring."""
+        for name, (_, read) in _COUNTERS.items():
+            self._gone[name].update(_labelled(label.label, read(numbers.stats())))
+
+    def observations(self, name: str, read: _Read) -> list[Observation]:
+        """The sum of a metric for each set of labels."""
+        # Keyrings of one name are one to whoever looks at a chart. The living are held before
+        # the sums of the dead are read: none may be missing from both.
+        living = list(self.sources)
+        totals = Counter(self._gone.get(name, {}))
+        for source in living:
+            totals.update(_labelled(source.name, read(source.stats())))
         return [metrics.Observation(number, dict(labels)) for labels, number in totals.items()]
 
-    return observe
+
+def _labelled(name: str, read: Iterable[tuple[_Labels, int]]) -> dict[_Labels, int]:
+    return {(("kmsenv.keyring", name), *labels): number for labels, number in read}
+
+
+@functools.cache
+def _collected() -> _Collected:
+    """What there is to collect; made together with the instruments that read it."""
+    collected = _Collected()
+    meter = metrics.get_meter(_SCOPE, VERSION)
+
+    def callback(name: str, read: _Read) -> Callable[[CallbackOptions], list[Observation]]:
+        return lambda _: collected.observations(name, read)
+
+    for name, (description, read) in _COUNTERS.items():
+        meter.create_observable_counter(name, [callback(name, read)], description=description)
+    name, (description, read) = _HELD
+    meter.create_observable_up_down_counter(name, [callback(name, read)], description=description)
+    return collected
 
 
 def _lookups(stats: KeyringStats) -> Iterable[tuple[_Labels, int]]:
@@ -133,6 +173,10 @@ def _lookups(stats: KeyringStats) -> Iterable[tuple[_Labels, int]]:
 
 _COUNTERS: dict[str, tuple[str, _Read]] = {
     "kmsenv.data_keys.lookups": ("Look-ups in the cache of data keys", _lookups),
+    "kmsenv.data_keys.evictions": (
+        "Data keys that had to make room for others",
+        lambda stats: [((), stats.evictions)],
+    ),
     "kmsenv.data_keys.made": ("Data keys made", lambda stats: [((), stats.data_keys_made)]),
     "kmsenv.values.sealed": ("Values sealed", lambda stats: [((), stats.values_sealed)]),
     "kmsenv.values.opened": ("Values opened", lambda stats: [((), stats.values_opened)]),

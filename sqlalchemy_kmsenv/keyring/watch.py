@@ -60,14 +60,20 @@ class Watch:
             try:
                 yield used
             except Exception as error:
-                used.request_id = getattr(error, "request_id", None) or used.request_id
-                self.counts.failures[type(error).__name__] += 1
-                self._tell_refusal(error, operation, context, used, values=None)
+                self.call_failed(operation, context, used, error)
                 raise
             finally:
                 facts.update(used.facts())
             self._count(operation)
             self.tell(operation, context, used)
+
+    def call_failed(
+        self, operation: Operation, context: Mapping[str, str], used: UsedKey, error: Exception
+    ) -> None:
+        """Count and tell of a call that failed, or that could not be made."""
+        used.request_id = getattr(error, "request_id", None) or used.request_id
+        self.counts.failures[type(error).__name__] += 1
+        self._tell_refusal(error, operation, context, used, values=None)
 
     def tell(
         self,

@@ -3,6 +3,7 @@
 A process of its own: providers are global, and can be set once.
 """
 
+import gc
 import json
 import sys
 from contextlib import suppress
@@ -53,6 +54,14 @@ def work(directory: Path) -> bytes:
     return bytes(one or b"")
 
 
+def shortlived(directory: Path) -> None:
+    """What a job does: a keyring of the same name that is gone afterwards."""
+    keyring = Keyring(LocalKms.create(directory / "job.json"), name="default")
+    keyring.seal_many((("a", "b"),), 2, b"", [b"i1:", b"i2:"], [b"x", b"y"])
+    del keyring
+    gc.collect()
+
+
 _KEPT: list[Keyring] = []
 
 
@@ -68,6 +77,7 @@ def main() -> None:
     metrics.set_meter_provider(MeterProvider([reader]))
 
     envelope = work(Path(sys.argv[1]))
+    shortlived(Path(sys.argv[1]))
 
     data = reader.get_metrics_data()
     print(  # noqa: T201  the test reads it

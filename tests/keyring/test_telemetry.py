@@ -53,6 +53,7 @@ def test_each_call_to_the_kms_is_a_span_with_its_outcome(exported):
         ("kmsenv.kms.generate", "UNSET"),
         ("kmsenv.kms.unwrap", "UNSET"),
         ("kmsenv.kms.unwrap", "ERROR"),
+        ("kmsenv.kms.generate", "UNSET"),
     ]
     assert {span["kind"] for span in spans} == {"SpanKind.CLIENT"}
     assert {span["attributes"]["kmsenv.keyring"] for span in spans} == {"default"}
@@ -65,14 +66,26 @@ def test_calls_are_measured_by_operation_and_outcome(exported):
     calls = points(exported, "kmsenv.kms.duration")
 
     seen = {(dict(k)["kmsenv.operation"], dict(k)["kmsenv.outcome"]): n for k, n in calls.items()}
-    assert seen == {("generate", "ok"): 1, ("unwrap", "ok"): 1, ("unwrap", "KeyStateError"): 1}
+    assert seen == {("generate", "ok"): 2, ("unwrap", "ok"): 1, ("unwrap", "KeyStateError"): 1}
+
+
+def test_durations_are_told_apart(exported):
+    """They are seconds: with the default boundaries every call would be in the first bucket."""
+    (scope,) = exported["metrics"]["resource_metrics"][0]["scope_metrics"]
+    metric = next(each for each in scope["metrics"] if each["name"] == "kmsenv.kms.duration")
+    bounds = metric["data"]["data_points"][0]["explicit_bounds"]
+
+    assert (bounds[0], bounds[-1]) == (0.005, 15)
+    assert len([bound for bound in bounds if bound < 0.3]) >= 6
 
 
 def test_numbers_of_the_keyring_are_collected(exported):
     """They cost nothing until somebody asks."""
     named = {
-        "kmsenv.data_keys.made": 1,
-        "kmsenv.values.sealed": 3,
+        # Those of a keyring that is gone by now are in the sums: counters never go down.
+        "kmsenv.data_keys.made": 2,
+        "kmsenv.values.sealed": 5,
+        "kmsenv.data_keys.evictions": 0,
         "kmsenv.values.opened": 3,
     }
     for name, number in named.items():
@@ -81,7 +94,7 @@ def test_numbers_of_the_keyring_are_collected(exported):
     assert dict(kind)["kmsenv.refusal"] == "other row or damaged"
     lookups = points(exported, "kmsenv.data_keys.lookups")
     by_use = {(dict(k)["kmsenv.use"], dict(k)["kmsenv.result"]): n for k, n in lookups.items()}
-    assert by_use[("seal", "miss")] == 1
+    assert by_use[("seal", "miss")] == 2
     assert by_use[("open", "miss")] == 2
     assert sum(points(exported, "kmsenv.data_keys.held").values()) == 0
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sqlalchemy_kmsenv.by_hand import Explanation, Finding, explain, open_cells, seal_cells
-from sqlalchemy_kmsenv.columns import Encrypted, UnboundValueError, attach_keyrings
+from sqlalchemy_kmsenv.columns import Encrypted, RevokedDataKeys, UnboundValueError, attach_keyrings
 from sqlalchemy_kmsenv.errors import (
     AuditError,
     ConfigurationError,
@@ -53,6 +53,7 @@ __all__ = [
     "KmsEnvError",
     "LocalKms",
     "RefusalKind",
+    "RevokedDataKeys",
     "RevokedKeyError",
     "UnboundValueError",
     "WrongCellError",

@@ -21,6 +21,7 @@ from sqlalchemy_kmsenv.errors import (
     ConfigurationError,
     EnvelopeError,
     KeyServiceError,
+    RevokedKeyError,
     WrongCellError,
 )
 from sqlalchemy_kmsenv.keyring import CommitmentError
@@ -43,6 +44,8 @@ class Finding(enum.StrEnum):
     """The data key is right: the value is another row's, or its bytes were altered."""
     DAMAGED_KEY = "damaged key reference"
     """The header names one data key, and carries another."""
+    REVOKED_KEY = "revoked data key"
+    """It was sealed under a data key that may have leaked, so that anybody may have made it."""
     OTHER_TYPE = "other type"
     """It opens, but is no value of the column's type."""
 
@@ -131,6 +134,8 @@ class _Search:
     def explanation(self) -> Explanation:
         try:
             key = self._key(self._here)
+        except RevokedKeyError as error:
+            return self._found(Finding.REVOKED_KEY, f"{error}.")
         except CommitmentError:
             return self._found(
                 Finding.DAMAGED_KEY,

@@ -5,8 +5,16 @@ from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.events import listen
 from sqlalchemy_kmsenv.columns.packing import PackedCell
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.revoked_keys import RevokedDataKeys
 from sqlalchemy_kmsenv.columns.sealed import Sealed
 
-__all__ = ["Encrypted", "PackedCell", "Sealed", "UnboundValueError", "attach_keyrings"]
+__all__ = [
+    "Encrypted",
+    "PackedCell",
+    "RevokedDataKeys",
+    "Sealed",
+    "UnboundValueError",
+    "attach_keyrings",
+]
 
 listen()

@@ -15,7 +15,7 @@ def attach_keyrings(metadata: MetaData, default: Keyring | None = None, **named:
 
     ``default`` serves ``Encrypted(...)``, a named one ``Encrypted(..., keyring="name")``.
     Attaching again replaces keyrings of the same name; those replaced forget
-    their data keys.
+    their data keys, and what they refuse as revoked is refused by the new ones too.
 
     Raises:
         ConfigurationError: not a MetaData, not a Keyring, or an encrypted column
@@ -37,6 +37,8 @@ def attach_keyrings(metadata: MetaData, default: Keyring | None = None, **named:
         attached[name] = keyring
         keyring.call_it(name)
         if replaced is not None and replaced is not keyring:
+            # What was found to have leaked is not believed again in this process.
+            keyring.revoke(*replaced.revoked)
             replaced.forget()
     for table in metadata.tables.values():
         encrypted_columns(table)

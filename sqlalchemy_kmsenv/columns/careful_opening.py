@@ -19,6 +19,7 @@ from sqlalchemy_kmsenv.errors import (
     EnvelopeError,
     KeyServiceError,
     KmsEnvError,
+    RevokedKeyError,
     WrongCellError,
 )
 from sqlalchemy_kmsenv.keyring import CommitmentError, ContextPairs, Keyring, RefusalKind
@@ -157,6 +158,10 @@ class CarefulReader:
                 # None where another thread dropped it since: it is unwrapped again.
                 if cipher is not None:
                     return key, cipher
+        except RevokedKeyError as error:
+            revoked = RevokedKeyError(f"{cell}: {error}", cell=cell)
+            kind = RefusalKind.REVOKED_KEY
+            raise self._refusal(revoked, kind, section, reference, pairs) from error
         except WrongCellError as error:
             damaged = isinstance(error, CommitmentError)
             kind = RefusalKind.DAMAGED_KEY if damaged else RefusalKind.OTHER_KEY_CONTEXT

@@ -23,6 +23,8 @@ class RefusalKind(enum.StrEnum):
     """Its data key is another column's or scope's, or the wrapped key was altered."""
     DAMAGED_KEY = "damaged key reference"
     """The header names one data key, and carries another."""
+    REVOKED_KEY = "revoked data key"
+    """It was sealed under a data key that is on the keyring's list of revoked ones."""
     OTHER_ROW_OR_DAMAGED = "other row or damaged"
     """It does not authenticate in its row."""
     OTHER_TYPE = "other type"

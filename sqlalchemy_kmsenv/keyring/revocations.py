@@ -27,7 +27,7 @@ class Revocations:
         revoked_from: ReadRevoked | None,
         clock: Callable[[], float],
     ) -> None:
-        self._given = frozenset(map(_parsed, _listed(revoked)))
+        self._given = frozenset(map(checked_commitment, _listed(revoked)))
         self._read: frozenset[bytes] = frozenset()
         self.source = revoked_from
         self._clock = clock
@@ -40,7 +40,7 @@ class Revocations:
 
     def add(self, commitments: Iterable[str]) -> None:
         """Revoke more, in this process."""
-        self._given |= frozenset(map(_parsed, _listed(commitments)))
+        self._given |= frozenset(map(checked_commitment, _listed(commitments)))
 
     def refresh(self) -> bool:
         """Ask the source, unless it was asked a short time ago; whether there are more now.
@@ -54,7 +54,7 @@ class Revocations:
         if now - self._read_at < defaults.REVOCATIONS_READ_SECONDS:
             return False
         try:
-            told = frozenset(map(_parsed, _listed(self.source())))
+            told = frozenset(map(checked_commitment, _listed(self.source())))
         except KmsEnvError:
             raise
         except Exception as error:
@@ -88,7 +88,12 @@ def _listed(revoked: Iterable[str]) -> Iterable[str]:
     return revoked
 
 
-def _parsed(commitment: object) -> bytes:
+def checked_commitment(commitment: object) -> bytes:
+    """The bytes of a commitment that is given in hexadecimal.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
     if isinstance(commitment, str) and _COMMITMENT.fullmatch(commitment.strip().lower()):
         return bytes.fromhex(commitment.strip())
     raise ConfigurationError(

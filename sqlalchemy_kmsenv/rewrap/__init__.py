@@ -10,6 +10,7 @@ from typing import Any, Unpack
 
 from sqlalchemy import Engine, MetaData
 
+from sqlalchemy_kmsenv.columns.attached import attached_keyrings
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.rewrap.checkpoints import FileCheckpoint, TableCheckpoint
 from sqlalchemy_kmsenv.rewrap.options import JobOptions, PassOptions, Settings
@@ -139,6 +140,8 @@ def reencrypt(
             are left alone.
         data_keys: commitments (hexadecimal, FORMAT.md 3.1) of the data keys that may
             have leaked; values under others are left alone. Not together with ``former``.
+            Once no value of any column is under them, the attached keyrings refuse them
+            in this process; ``Keyring(revoked=[...])`` makes others do so.
         dry_run: as for ``rewrap``.
         options: the fields of ``JobOptions``.
 
@@ -152,7 +155,8 @@ def reencrypt(
             " what opens as the model says now, whichever data key it is under. Run the job with"
             " former=... first, then one with data_keys=..."
         )
-    return Run(
+    leaked = None if data_keys is None else commitments(data_keys)
+    report = Run(
         engine,
         metadata,
         REENCRYPT,
@@ -160,8 +164,13 @@ def reencrypt(
         Settings(**options),
         dry_run=dry_run,
         former=None if former is None else former.settled(),
-        data_keys=None if data_keys is None else commitments(data_keys),
+        data_keys=leaked,
     ).report()
+    if leaked and report.ok and columns is None and not dry_run:
+        # Nothing is left under them: what comes up under one from now on was forged.
+        for keyring in attached_keyrings(metadata).values():
+            keyring.revoke(*(commitment.hex() for commitment in leaked))
+    return report
 
 
 def verify(

@@ -14,6 +14,7 @@ from sqlalchemy_kmsenv.errors import (
     EnvelopeError,
     KeyServiceError,
     KmsEnvError,
+    RevokedKeyError,
     WrongCellError,
 )
 from sqlalchemy_kmsenv.keyring import CommitmentError, ContextPairs, Keyring, RefusalKind
@@ -79,6 +80,8 @@ class PayloadOpener:
             raise known
         try:
             key = self._keyring.opening_key(pairs, reference)
+        except RevokedKeyError as error:
+            refusal = UnopenedError(error, Finding.REVOKED_KEY)
         except CommitmentError as error:
             refusal = UnopenedError(error, Finding.DAMAGED_KEY)
         except WrongCellError as error:

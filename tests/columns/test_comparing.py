@@ -34,11 +34,17 @@ T = Table(
     Column("plain", String(10)), Column("w", Encrypted(String)),
 )  # fmt: skip
 
+
+def clause(target: Any) -> Any:
+    """The column itself: in 2.0.36, in_() takes no mapped attributes."""
+    return target.__clause_element__() if hasattr(target, "__clause_element__") else target
+
+
 COMPARISONS: dict[str, Any] = {
     "==": operator.eq,
     "!=": operator.ne,
-    "in": lambda left, right: left.in_([right]),
-    "not in": lambda left, right: left.not_in([left, right]),
+    "in": lambda left, right: left.in_([clause(right)]),
+    "not in": lambda left, right: left.not_in([clause(left), clause(right)]),
 }
 SIDES: dict[str, Any] = {
     "itself": lambda p: (p.note, p.note),

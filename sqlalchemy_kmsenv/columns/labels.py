@@ -14,7 +14,12 @@ from sqlalchemy.sql.elements import ColumnClause, _textual_label_reference
 from sqlalchemy.sql.selectable import SelectStatementGrouping
 from sqlalchemy.sql.visitors import HasTraverseInternals
 
-from sqlalchemy_kmsenv.columns.outputs import is_encrypted, outputs_of, unlabelled
+from sqlalchemy_kmsenv.columns.outputs import (
+    encrypted_inside,
+    is_encrypted,
+    outputs_of,
+    unlabelled,
+)
 
 
 def encrypted_by_label(statement: Any, element: Any) -> Any | None:
@@ -24,7 +29,8 @@ def encrypted_by_label(statement: Any, element: Any) -> Any | None:
             continue
         for output in outputs_of(statement):
             names = {getattr(output, "name", None), getattr(output, "key", None)}
-            if part.element in names and is_encrypted(unlabelled(output)):
+            encrypted = is_encrypted(output) or encrypted_inside(output) is not None
+            if part.element in names and encrypted:
                 return unlabelled(output)
     return None
 

@@ -12,6 +12,8 @@ from sqlalchemy import Column
 from sqlalchemy.sql.elements import KeyedColumnElement, Label
 from sqlalchemy.sql.selectable import FromClause
 
+from sqlalchemy_kmsenv.columns.packed_subqueries import selected_inside
+
 
 def column_beside(stored: Any, column: Column[Any]) -> KeyedColumnElement[Any] | None:
     """The column that stands for ``column`` in the row that ``stored`` is from.
@@ -31,7 +33,9 @@ def column_beside(stored: Any, column: Column[Any]) -> KeyedColumnElement[Any] |
             return None
         found.append(source.corresponding_column(wanted, require_embedded=True))
     if not found:
-        return source.corresponding_column(column)
+        # What a scalar subquery selects is from a row of its own, which is not beside it.
+        through = any(selected_inside(origin) is not None for origin in stored._proxies)
+        return None if through else source.corresponding_column(column)
     return found[0] if all(each is found[0] for each in found) else None
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.sql.elements import ColumnClause, Grouping, Null
 from sqlalchemy.sql.selectable import SelectStatementGrouping
 
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
+from sqlalchemy_kmsenv.columns.packed_subqueries import selected_inside
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 
 
@@ -25,6 +26,8 @@ def check_compound(statement: CompoundSelect[Any]) -> None:
         for outputs in rows:
             check_distinct(outputs, keyword)
     for elements in zip(*rows, strict=False):
+        for element in elements:
+            _refuse_subquery(element, keyword)
         encrypted = [element for element in elements if is_encrypted(element)]
         bindings = {column_of(element) for element in encrypted}
         others = [each for each in elements if not is_encrypted(each) and not is_null(each)]
@@ -45,6 +48,7 @@ def check_distinct(outputs: Sequence[Any], keyword: str) -> None:
     selected = {hash(unlabelled(output)) for output in outputs}
     for output in outputs:
         element = unlabelled(output)
+        _refuse_subquery(element, keyword)
         if not is_encrypted(element):
             continue
         source, column = element.table, column_of(element)
@@ -78,6 +82,21 @@ def is_encrypted(element: Any) -> bool:
     """Whether this is an encrypted column itself, of a table or of a subquery."""
     element = unlabelled(element)
     return isinstance(element, ColumnClause) and isinstance(element.type, Encrypted)
+
+
+def encrypted_inside(element: Any) -> Select[Any] | None:
+    """The SELECT of a scalar subquery of one encrypted column."""
+    inner = selected_inside(element)
+    return inner if inner is not None and isinstance(unlabelled(element).type, Encrypted) else None
+
+
+def _refuse_subquery(element: Any, keyword: str) -> None:
+    if encrypted_inside(element) is not None:
+        raise UnboundValueError(
+            f"{name_of(element)} is encrypted, and {keyword} would compare what a scalar subquery"
+            " gives as envelopes, of which two of one value differ. Leave the subquery out, or"
+            " make two queries of it"
+        )
 
 
 def column_of(element: Any) -> Column[Any] | None:

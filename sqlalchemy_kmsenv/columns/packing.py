@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column
+from sqlalchemy import Column, ScalarSelect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -20,6 +20,11 @@ from sqlalchemy.sql.selectable import FromClause
 from sqlalchemy_kmsenv.cell import PartKind
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.origins import column_beside
+from sqlalchemy_kmsenv.columns.packed_subqueries import (
+    PackedSubquery,
+    processed,
+    selected_inside,
+)
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.renderings import POSTGRESQL_JOIN, rendering
 from sqlalchemy_kmsenv.errors import ConfigurationError
@@ -45,8 +50,10 @@ class PackedCell(ColumnElement[Any]):
         self.type = stored.type
 
 
-def pack(expression: ColumnElement[Any], binding: Binding) -> PackedCell:
+def pack(expression: ColumnElement[Any], binding: Binding) -> PackedCell | PackedSubquery:
     """The packed form of ``expression``, an encrypted column wherever it stands in FROM.
+
+    Of a scalar subquery it is the packed form of the one column that it selects.
 
     Raises:
         UnboundValueError: the expression has no row, or a subquery left out a
@@ -55,6 +62,8 @@ def pack(expression: ColumnElement[Any], binding: Binding) -> PackedCell:
     stored = expression
     while isinstance(stored, Label):
         stored = stored.element
+    if isinstance(stored, ScalarSelect) and selected_inside(stored) is not None:
+        return PackedSubquery(stored)
     source = getattr(stored, "table", None)
     if not isinstance(source, FromClause):
         raise UnboundValueError(
@@ -75,8 +84,8 @@ def _beside(stored: Any, column: Column[Any], binding: Binding) -> ColumnElement
         raise UnboundValueError(
             f"{_name(binding)} is encrypted and read from a subquery that does not carry"
             f" {column.table.name}.{column.name} beside it, which names its row; add that column"
-            " to the subquery. A UNION that mixes it with other columns, or in other places,"
-            " cannot be read"
+            " to the subquery. A UNION that mixes it with other columns, or in other places, and a"
+            " scalar subquery inside of another subquery, cannot be read: make two queries of it"
         )
     return found
 
@@ -91,9 +100,9 @@ def _describe(expression: ColumnElement[Any]) -> str:
 
 @compiles(PackedCell)
 def _compile_any(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str:
-    stored = _process(compiler, element.stored, kw)
+    stored = processed(compiler, element.stored, kw)
     if compiler.dialect.name == "default":
-        parts = [_process(compiler, column, kw) for _, column in element.parts]
+        parts = [processed(compiler, column, kw) for _, column in element.parts]
         return f"kmsenv_packed({', '.join([*parts, stored])})"
     raise ConfigurationError(
         f"encrypted columns are not supported on the database {compiler.dialect.name!r}; SQLite,"
@@ -105,7 +114,7 @@ def _compile_any(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(PackedCell, "sqlite")
 def _compile_sqlite(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str:
     # || makes text of bytes without changing them; the cast only changes the label back.
-    stored = _process(compiler, element.stored, kw)
+    stored = processed(compiler, element.stored, kw)
     if not element.parts:
         # A column of SQLite may hold a number, of which Python would make bytes of its own.
         return f"CAST({stored} AS BLOB)"
@@ -117,7 +126,7 @@ def _compile_sqlite(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> st
 
 @compiles(PackedCell, "postgresql")
 def _compile_postgresql(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str:
-    stored = _process(compiler, element.stored, kw)
+    stored = processed(compiler, element.stored, kw)
     if not element.parts:
         return stored
     parts, may_be_null = _parts(element, compiler, kw)
@@ -130,7 +139,7 @@ def _compile_postgresql(element: PackedCell, compiler: SQLCompiler, **kw: Any) -
 
 @compiles(PackedCell, "mysql", "mariadb")
 def _compile_mysql(element: PackedCell, compiler: SQLCompiler, **kw: Any) -> str:
-    stored = _process(compiler, element.stored, kw)
+    stored = processed(compiler, element.stored, kw)
     if not element.parts:
         return stored
     parts, _ = _parts(element, compiler, kw)
@@ -154,17 +163,7 @@ def _parts(
     end = ""
     for kind, column in element.parts:
         text = rendering(kind, column.type, compiler.dialect)
-        sql += [f"'{end}{kind.letter.decode()}'", text.sql.format(_process(compiler, column, kw))]
+        sql += [f"'{end}{kind.letter.decode()}'", text.sql.format(processed(compiler, column, kw))]
         may_be_null = may_be_null or text.may_be_null
         end = ":"
     return [*sql, f"'{end}'"], may_be_null
-
-
-def _process(compiler: SQLCompiler, element: ColumnElement[Any], kw: dict[str, Any]) -> str:
-    # The label around the packed cell already stands for the column in the result.
-    inner = {
-        key: value
-        for key, value in kw.items()
-        if key not in ("within_columns_clause", "within_label_clause", "add_to_result_map")
-    }
-    return str(compiler.process(element, **inner))

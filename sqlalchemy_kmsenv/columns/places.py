@@ -51,6 +51,7 @@ from sqlalchemy_kmsenv.columns.other_targets import refuse_unsealed
 from sqlalchemy_kmsenv.columns.outputs import (
     check_compound,
     check_distinct,
+    encrypted_inside,
     is_encrypted,
     name_of,
     unlabelled,
@@ -105,15 +106,16 @@ class _Walk:
     """One pass over a statement; subqueries are looked at once."""
 
     def __init__(self) -> None:
-        self._seen: set[int] = set()
+        self._seen: set[tuple[int, Place | None]] = set()
 
     def statement(self, statement: Any, *, into: Place | None = None) -> None:
         """A statement; ``into`` says what takes its columns, where that is not a result."""
         while isinstance(statement, SelectStatementGrouping):
             statement = statement.element
-        if id(statement) in self._seen:
+        # One SELECT may stand in FROM, where its columns may be read on, and in a condition.
+        if (id(statement), into) in self._seen:
             return
-        self._seen.add(id(statement))
+        self._seen.add((id(statement), into))
         if isinstance(statement, CompoundSelect):
             for select in statement.selects:
                 self.statement(select, into=into)
@@ -144,12 +146,11 @@ class _Walk:
     def _outputs(self, columns: Iterable[Any], into: Place | None) -> None:
         for column in columns:
             element = unlabelled(column)
+            inner = encrypted_inside(element)
             if into is None and is_encrypted(element):
                 self._source(element)
-            elif isinstance(element, TableValuedColumn):
-                self._whole_rows(element)
-            elif isinstance(element, count):
-                self._count(element)
+            elif into is None and inner is not None:
+                self.statement(inner)
             else:
                 self._value(element, into or "an expression")
 
@@ -184,23 +185,27 @@ class _Walk:
             if is_encrypted(element):
                 _refuse(element, place)
             self._source(element)
+        elif isinstance(element, count):
+            self._count(element)
+        elif isinstance(element, FunctionElement):
+            # Before the rest: SQLAlchemy takes a function for something to select from.
+            self._parts(element, place)
         elif isinstance(element, (FromClause, SelectStatementGrouping, Select, CompoundSelect)):
             self._rows(element, place)
-        elif isinstance(element, (Insert, Update, Delete)):
-            self._nested(element)
         elif isinstance(element, TableValuedColumn):
             self._whole_rows(element)
         elif isinstance(element, Exists):
             self._exists(element)
-        elif isinstance(element, count):
-            self._count(element)
         elif isinstance(element, TypeCoerce) and _gives_stored_bytes(element):
             self._source(unlabelled(element.clause))
         elif _asks_for_null(element):
             self._source(unlabelled(element.left))
         elif isinstance(element, HasTraverseInternals) and not isinstance(element, ForUpdateArg):
-            for child in element.get_children():
-                self._value(child, _place_in(element, place))
+            self._parts(element, place)
+
+    def _parts(self, element: Any, place: Place) -> None:
+        for child in element.get_children():
+            self._value(child, _place_in(element, place))
 
     def _rows(self, element: Any, place: Place) -> None:
         if isinstance(element, Join):
@@ -208,8 +213,8 @@ class _Walk:
             self._rows(element.right, place)
             self._value(element.onclause, "ON")
         elif isinstance(element, AliasedReturnsRows):
-            if id(element) not in self._seen:
-                self._seen.add(id(element))
+            if (id(element), "FROM") not in self._seen:
+                self._seen.add((id(element), "FROM"))
                 self._from(element.element)
         elif not isinstance(element, TableClause):
             # A subquery in the place of a value: what it selects is worked on.

@@ -558,6 +558,29 @@ def null_and_count(s, m):
     assert s.scalar(select(exists(select(m.note.c.text))))
 
 
+@shape(SELECT, "count(t.c.text) in HAVING, ORDER BY, arithmetic, filter(), over(), coalesce()")
+def counting(s, m):
+    """It counts what is not NULL; count(distinct ...) is refused."""
+    counted = func.count(m.note.c.text)
+    query = select(func.coalesce(counted, 0) + 1).having(counted > 0).order_by(counted.desc())
+    assert s.scalars(query.group_by(m.note.c.tenant)).all()
+
+
+@shape(SELECT, "select(select(t.c.text).where(...).scalar_subquery()), column_property() of it")
+def scalar_subquery(s, m):
+    """Where the subquery selects one encrypted column, and the result holds what it gives."""
+    inner = select(m.note.c.text).order_by(m.note.c.id).limit(1).scalar_subquery()
+    assert s.scalar(select(inner.label("first"))) == "text a"
+
+
+@shape(SELECT, "a scalar subquery in DISTINCT, UNION, WHERE, ORDER BY, or another subquery",
+       refused=UnboundValueError)  # fmt: skip
+def scalar_subquery_elsewhere(s, m):
+    """It would be compared as envelopes, or read without its row; make two queries of it."""
+    inner = select(m.note.c.text).order_by(m.note.c.id).limit(1).scalar_subquery()
+    s.execute(select(inner).distinct()).all()
+
+
 @shape(SELECT, "type_coerce(t.c.text, LargeBinary)")
 def stored_bytes(s, m):
     """The envelope as it is stored."""

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     String,
     Table,
     case,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     distinct,
     except_,
     exists,
+    extract,
     func,
     insert,
     literal,
@@ -36,6 +38,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import Session, aliased
 
 from sqlalchemy_kmsenv import Encrypted, UnboundValueError, attach_keyrings
+from tests.conftest import on
 
 
 @pytest.fixture
@@ -128,6 +131,43 @@ REFUSED = {
     "insert from select into a plain column": lambda m: insert(m.o).from_select(
         ["id", "name"], select(m.t.c.id, m.t.c.note)
     ),
+    "expression": lambda m: select(extract("year", m.t.c.note)),
+    "count of a function": lambda m: select(func.count(func.lower(m.t.c.note))),
+    "count distinct in having": lambda m: select(m.t.c.id).group_by(m.t.c.id).having(
+        func.count(distinct(m.t.c.note)) > 1
+    ),
+    "count over it": lambda m: select(func.count(m.t.c.note).over(order_by=m.t.c.note)),
+    "count filtered by it": lambda m: select(
+        func.count(m.t.c.note).filter(func.lower(m.t.c.note) == "canary")
+    ),
+    "max beside count": lambda m: select(func.count(m.t.c.note) + func.length(m.t.c.note)),
+    "whole rows": lambda m: select(m.t.table_valued()),
+    "whole rows in a function": lambda m: select(func.row_to_json(m.t.table_valued())),
+    "whole rows in where": lambda m: select(m.t.c.id).where(
+        func.row_to_json(m.t.table_valued()) == "canary"
+    ),
+    "exists": lambda m: select(m.o.c.id).where(
+        exists(select(m.t.c.id).where(func.lower(m.t.c.note) == "canary"))
+    ),
+    "exists selected": lambda m: select(
+        exists(select(m.t.c.id).where(func.lower(m.t.c.note) == "canary"))
+    ),
+    "null of a subquery that orders": lambda m: select(func.count()).where(
+        select(m.t.c.id, m.t.c.note).order_by(m.t.c.note).limit(1).subquery().c.note.is_(None)
+    ),
+    "left of a join": lambda m: select(m.o.c.id).select_from(
+        (s := select(m.t.c.id).order_by(m.t.c.note).limit(1).subquery()).join(
+            m.o, m.o.c.id == s.c.id
+        )
+    ),
+    "right of a join": lambda m: select(m.o.c.id).select_from(
+        m.o.join(
+            s := select(m.t.c.id).order_by(m.t.c.note).limit(1).subquery(), m.o.c.id == s.c.id
+        )
+    ),
+    "select in from and in a condition": lambda m: select(
+        (s := select(m.t.c.note)).subquery()
+    ).where(literal("canary").in_(s)),
     "returning a function": lambda m: delete(m.t).returning(func.lower(m.t.c.note)),
 }  # fmt: skip
 
@@ -140,6 +180,24 @@ def test_nothing_that_works_on_envelopes_is_sent(shape, session, models, other, 
         session.execute(REFUSED[shape](names))
     assert statements == []
     assert session.execute(select(func.count()).select_from(models.table)).scalar() == 0
+
+
+SAYS = {
+    "whole rows": "makes one value of a whole row",
+    "function": r"lower\(\) would work on",
+    "count of a function": r"lower\(\) would work on",
+    "expression": "an expression would work on",
+    "insert from select into a plain column": "among the rows of an INSERT",
+    "in a subquery": r"in_\(\) in SQL",
+}
+
+
+@pytest.mark.parametrize("shape", SAYS)
+def test_the_place_is_named(shape, session, models, other):
+    """Whoever reads the refusal has to find what it is about."""
+    names = SimpleNamespace(t=models.table, o=other, Ping=models.Ping)
+    with pytest.raises(UnboundValueError, match=SAYS[shape]):
+        session.execute(REFUSED[shape](names))
 
 
 WORKS = {
@@ -186,6 +244,31 @@ def test_what_only_reads_goes_on(shape, session, models, other):
     assert [tuple(row) for row in rows] == [(1, 1 if shape == "group by the key" else "x")]
 
 
+COUNTS = {
+    "plus": lambda c: select(c + 1),
+    "having": lambda c: select(c + 1).having(c > 0),
+    "order by": lambda c: select(c + 1).order_by(c.desc()),
+    "coalesce": lambda c: select(func.coalesce(c, 0) + 1),
+    "filter": lambda c: select(c.filter(literal(1) == 1) + 1),
+    "over": lambda c: select(c.over() + 1).limit(1),
+    "case": lambda c: select(case((c > 5, 0), else_=c + 1)),
+    "label": lambda c: select((c + 1).label("n")).order_by("n"),
+    "subquery": lambda c: select(select((c + 1).label("n")).subquery()),
+    "scalar subquery": lambda c: select(select(c).scalar_subquery() + 1),
+}
+
+
+@pytest.mark.parametrize("shape", COUNTS)
+def test_counting_works_wherever_a_number_does(shape, session, models, database):
+    """The refusals of everything else say that it does."""
+    if (shape, database) == ("filter", "mariadb"):
+        return
+    table = models.table
+    rows = [{"id": 1, "note": "x"}, {"id": 2, "note": None}, {"id": 3, "note": "y"}]
+    session.connection().execute(insert(table), rows)
+    assert session.scalars(COUNTS[shape](func.count(table.c.note))).all() == [3]
+
+
 def test_counting_and_stored_bytes_work_anywhere(session, models, other):
     """count() counts what is not NULL; type_coerce says that envelopes are wanted."""
     table = models.table
@@ -196,6 +279,28 @@ def test_counting_and_stored_bytes_work_anywhere(session, models, other):
     assert session.scalar(select(size).order_by(size.desc()).where(size > 1)) > 48
     kept = select(table.c.id, type_coerce(table.c.note, LargeBinary).label("raw")).subquery()
     assert session.scalar(select(kept.c.raw).where(kept.c.id == 1))[:2] == b"\xe5\x01"
+
+
+@on("sqlite", "postgresql")
+def test_an_upsert_may_not_ask_for_an_envelope(session, models, database):
+    """The condition decides which rows are written over."""
+    dialect = {"sqlite": sqlite, "postgresql": postgresql}[database]
+    new = dialect.insert(models.table).values(id=1, note="x")
+    statement = new.on_conflict_do_update(
+        index_elements=["id"], set_={"note": new.excluded.note},
+        where=models.table.c.note != new.excluded.note,
+    )  # fmt: skip
+    with pytest.raises(UnboundValueError, match="!= in SQL would compare nothing"):
+        session.execute(statement)
+
+
+def test_a_new_table_or_view_may_not_be_made_of_envelopes(engine, models):
+    """They would not open there."""
+    if not hasattr(Select, "into"):
+        pytest.skip("SQLAlchemy 2.1 has CREATE TABLE AS")
+    made = select(models.table.c.id, models.table.c.note).into("kmsenv_copy")
+    with engine.connect() as connection, pytest.raises(UnboundValueError, match="another table"):
+        connection.execute(made)
 
 
 def test_an_upsert_may_not_put_an_envelope_into_another_column(session, models, other, database):

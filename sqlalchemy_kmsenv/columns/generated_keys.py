@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Integer, Sequence, func, select, text
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -65,14 +66,22 @@ def take_ahead(
     if not _is_generated(column):
         return None
     table = column.table
-    quote = connection.dialect.identifier_preparer.quote
     schema = schema_of(table, options)
-    name = quote(table.name) if schema is None else f"{quote(schema)}.{quote(table.name)}"
+    parts = (table.name,) if schema is None else (schema, table.name)
+    name = ".".join(_quoted(connection.dialect, each) for each in parts)
     values = connection.execute(
         _OWNED_SEQUENCE,
         {"table_name": name, "column_name": column.name, "how_many": how_many},
     )
     return list(values.scalars()) or None
+
+
+def _quoted(dialect: Dialect, name: str) -> str:
+    """A name as PostgreSQL's own functions read it, from a parameter."""
+    quote = dialect.identifier_preparer.quote
+    # In the text of a statement, some drivers take %% for a % sign.
+    doubled = quote("%").count("%") > 1
+    return quote(name).replace("%%", "%") if doubled else quote(name)
 
 
 def _is_generated(column: Column[Any]) -> bool:

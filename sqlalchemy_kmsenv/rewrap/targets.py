@@ -90,16 +90,17 @@ def binding_named(metadata: MetaData, name: str) -> Binding:
     Raises:
         ConfigurationError: there is none of that name.
     """
-    table_key, _, column_key = name.rpartition(".")
-    table = metadata.tables.get(table_key)
-    bindings = {} if table is None else encrypted_columns(table)
-    by_name = {binding.column.name: binding for binding in bindings.values()}
-    found = bindings.get(column_key) or by_name.get(column_key)
+    # A name may have dots in it, so that it cannot be taken apart.
+    by_key: dict[str, Binding] = {}
+    by_name: dict[str, Binding] = {}
+    for table in metadata.sorted_tables:
+        for key, binding in encrypted_columns(table).items():
+            by_key[f"{table.key}.{key}"] = by_name[f"{table.key}.{binding.column.name}"] = binding
+    found = by_key.get(name) or by_name.get(name)
     if found is None:
-        every = [f"{t.key}.{key}" for t in metadata.sorted_tables for key in encrypted_columns(t)]
         raise ConfigurationError(
             f"{name!r} is not an encrypted column of this MetaData; these are:"
-            f" {', '.join(every) or 'none'}"
+            f" {', '.join(by_key) or 'none'}"
         )
     return found
 

@@ -16,12 +16,29 @@ _AS_ONE_PAIR = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 
+class Document(bytes):
+    """A document that another serializer has written, and that was looked through."""
+
+
+def written_document(text: str | bytes) -> Document:
+    """What a serializer of the application wrote.
+
+    Raises:
+        ValueError: it is not what ``json_from_bytes`` reads, or too deep.
+    """
+    document = checked_document(text)
+    json_from_bytes(document)
+    return Document(document)
+
+
 def json_to_bytes(value: Any) -> bytes:
     """The document of a value.
 
     Raises:
         ValueError: JSON cannot say it, or it is too deep. Its message holds nothing of it.
     """
+    if type(value) is Document:
+        return value
     try:
         return checked_document(_ENCODER.encode(value))
     except (TypeError, ValueError, RecursionError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import MetaData
+from sqlalchemy.engine import Dialect
 
 from sqlalchemy_kmsenv.aead import AuthenticationError
 from sqlalchemy_kmsenv.by_hand.places import PLAIN_DIALECT, NamedRow, binding_of, sections_of
@@ -16,6 +17,7 @@ from sqlalchemy_kmsenv.columns import UnboundValueError
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.plan import encrypted_columns
+from sqlalchemy_kmsenv.columns.variants import DIALECTS
 from sqlalchemy_kmsenv.envelope import Header, parse_header
 from sqlalchemy_kmsenv.errors import (
     ConfigurationError,
@@ -168,16 +170,21 @@ class _Search:
         )
 
     def _opened(self, payload: bytes) -> Explanation:
-        try:
-            decode = self._here.binding.values.decoder(self._header.value_type, PLAIN_DIALECT)
-            decode(payload)
-        except Exception:  # noqa: BLE001  a codec or a user's type may raise anything
+        # A type may be another one on each database, and nobody said which this value is from.
+        if not any(self._decodes(payload, dialect) for dialect in (PLAIN_DIALECT, *DIALECTS)):
             return self._found(
                 Finding.OTHER_TYPE,
                 "The value opens, but does not decode to what the column holds. Did the column's"
                 " type, or the members of its Enum, change?",
             )
         return self._found(Finding.OPENS, "The value opens in this row.")
+
+    def _decodes(self, payload: bytes, dialect: Dialect) -> bool:
+        try:
+            self._here.binding.values.decoder(self._header.value_type, dialect)(payload)
+        except Exception:  # noqa: BLE001  a codec or a user's type may raise anything
+            return False
+        return True
 
     def _of_another_context(self) -> Explanation:
         home = self._home()

@@ -191,10 +191,8 @@ class CarefulReader:
         return self._refusal(error, kind, section, header.reference, pairs)
 
     def _undecodable(self, section: bytes, header: Header, pairs: ContextPairs) -> KmsEnvError:
-        error = EnvelopeError(
-            f"{self.binding.cell(section)}: the value opened, but does not decode to what the"
-            " column holds. Did the column's type, or the members of its Enum, change?"
-        )
+        why = self.binding.values.what_does_not_fit(header.value_type, self.dialect)
+        error = EnvelopeError(f"{self.binding.cell(section)}: the value opened, but {why}")
         return self._refusal(error, RefusalKind.OTHER_TYPE, section, header.reference, pairs)
 
     def _refusal(

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from sqlalchemy_kmsenv.cell import DATETIME_PART, UUID_PART, PartKind
-from sqlalchemy_kmsenv.columns.inner import enum_names
+from sqlalchemy_kmsenv.columns.inner_codecs import enum_names
 from sqlalchemy_kmsenv.columns.key_types import Form, form_of
 from sqlalchemy_kmsenv.columns.variants import Convert, on_database
 

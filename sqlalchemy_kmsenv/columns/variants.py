@@ -1,7 +1,8 @@
 """What a type is on each database.
 
-Reads the private ``_variant_mapping`` of types and ``_storage_format`` of SQLite's DATE and
-DATETIME, seen on 2.0.36 and 2.1.9 (``tests/columns/test_refusals.py`` holds them to it).
+Reads the private ``_variant_mapping`` of types, ``_storage_format`` of SQLite's DATE and
+DATETIME, and ``_json_serializer`` and ``_json_deserializer`` of dialects, seen on 2.0.36 and
+2.1.9 (``tests/columns/test_key_types.py`` and ``test_inner_types.py`` hold them to it).
 """
 
 from __future__ import annotations
@@ -43,14 +44,29 @@ class Stored(NamedTuple):
             if type(each).process_bind_param is not plain
         ]
 
+    @property
+    def steps_back(self) -> list[Convert]:
+        """From the type's value to the application's."""
+        plain = TypeDecorator.process_result_value
+        return [
+            each.process_result_value
+            for each in reversed(self.decorators)
+            if type(each).process_result_value is not plain
+        ]
 
-def on_database(generic: TypeEngine[Any], dialect: Dialect) -> Stored:
-    """What ``with_variant`` and ``load_dialect_impl`` put in the place of a type."""
+
+def on_database(
+    generic: TypeEngine[Any], dialect: Dialect, *, whole: tuple[type[TypeEngine[Any]], ...] = ()
+) -> Stored:
+    """What ``with_variant`` and ``load_dialect_impl`` put in the place of a type.
+
+    Decorators among ``whole`` are taken for types.
+    """
     decorators: list[TypeDecorator[Any]] = []
     kind = generic
     while True:
         kind = kind._variant_mapping.get(dialect.name, kind)
-        if not isinstance(kind, TypeDecorator):
+        if not isinstance(kind, TypeDecorator) or isinstance(kind, whole):
             return Stored(kind, tuple(decorators))
         decorators.append(kind)
         kind = kind.load_dialect_impl(dialect)
@@ -77,3 +93,11 @@ def has_format_of_its_own(kind: TypeEngine[Any]) -> bool:
 def is_native_uuid(kind: TypeEngine[Any], dialect: Dialect) -> bool:
     """Whether SQLAlchemy hands UUIDs of this type to a type of the database's own."""
     return isinstance(kind, types.Uuid) and kind.native_uuid and dialect.supports_native_uuid
+
+
+def json_functions(
+    dialect: Dialect,
+) -> tuple[Callable[[Any], str | bytes] | None, Callable[[str], Any] | None]:
+    """The ``json_serializer`` and ``json_deserializer`` that the engine was given."""
+    dumps = getattr(dialect, "_json_serializer", None)
+    return dumps, getattr(dialect, "_json_deserializer", None)

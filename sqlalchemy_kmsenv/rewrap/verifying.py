@@ -63,10 +63,10 @@ class Verifying:
             pass
         else:
             return
-        column = self._binding.column
+        column, values = self._binding.column, self._binding.values
+        why = values.what_does_not_fit(opened.header.value_type, self._engine.dialect)
         undecodable = UndecodableError(
-            f"{column.table.name}.{column.name}: the value opened, but does not decode to what the"
-            " column holds. Did the column's type, or the members of its Enum, change?"
+            f"{column.table.name}.{column.name}: the value opened, but {why}"
         )
         raise UnopenedError(undecodable, Finding.OTHER_TYPE)
 

@@ -15,12 +15,12 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest bench lint vectors contract-localstack soak suite mutants lock clean \
+.PHONY: help demo test test-lowest bench lint vectors matrix contract-localstack soak suite mutants lock clean \
    check-python has-python313
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' Makefile
-	@echo '  ARGS="..." is passed on by demo, test, test-lowest, bench, soak, suite, mutants and contract-localstack; PYTHON=python3.x picks the interpreter.'
+	@echo '  ARGS="..." is passed on by demo, test, test-lowest, bench, matrix, soak, suite, mutants and contract-localstack; PYTHON=python3.x picks the interpreter.'
 
 demo: $(VENV)/.installed ## run the example from start to end
 	@$(VENV)/bin/python -m examples.locations demo $(ARGS)
@@ -41,6 +41,9 @@ lint: $(VENV)/.installed ## check style, formatting and types
 
 vectors: $(VENV)/.installed ## check that the format vectors are what the code writes
 	@$(VENV)/bin/python -m tests.vectors.generate --check
+
+matrix: $(VENV)/.installed ## run every triple of axes of models and statements (an hour)
+	@$(VENV)/bin/python -m tests.matrix $(or $(ARGS),--strength 3)
 
 contract-localstack: $(VENV)/.installed $(LOCALSTACK)/.installed ## hold LocalStack to docs/kms-contract.md (Python 3.13)
 	@$(VENV)/bin/python -m tests.contract.localstack $(LOCALSTACK)/bin/python \

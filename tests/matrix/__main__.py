@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from tests.matrix import kept
 from tests.matrix.lanes import LANES
 from tests.matrix.sweep import Results, sweep
 
@@ -18,9 +19,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
     parser.add_argument("--strength", type=int, default=2, help="2: pairs, 3: triples")
     parser.add_argument("--parts", type=int, default=1, help="processes a lane")
+    parser.add_argument("--write", action="store_true", help="keep what is refused")
     parser.add_argument("lanes", nargs="*", default=[*LANES], help=", ".join(LANES))
     options = parser.parse_args()
     faults = 0
+    seen = {}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         running = {
             name: [
@@ -31,9 +34,12 @@ def main() -> int:
         }
         for name, parts in running.items():
             results = [each for part in parts for each in part.result()]
+            seen[name] = results
             print(f"{name:15} {counted(results)}", flush=True)
             print_faults(results)
             faults += sum(outcome.verdict == "fault" for _, outcome in results)
+    if options.write:
+        kept.write({name: seen[name] for name in seen if LANES[name].database == name})
     return 1 if faults else 0
 
 

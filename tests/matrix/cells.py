@@ -60,7 +60,7 @@ def _chosen(shape: Shape, models: list[Choice], strength: int) -> list[Choice]:
     holding: dict[tuple[tuple[str, str], ...], list[Choice]] = defaultdict(list)
     for model, (returning, many) in product(fitting, variants):
         row = {**model, "returning": returning, "many": many}
-        for each in combinations(row.items(), strength - 1):
+        for each in (*combinations(row.items(), strength - 1), *_extra(row)):
             wanted.add(each)
             holding[each].append(row)
     chosen: list[Choice] = []
@@ -71,8 +71,16 @@ def _chosen(shape: Shape, models: list[Choice], strength: int) -> list[Choice]:
         tried = draw.sample(rows, min(len(rows), _TRIES))
         best = max(tried, key=lambda row: len(tuples_of(row, strength - 1) & wanted))
         chosen.append(dict(best))
-        wanted -= tuples_of(best, strength - 1)
+        wanted -= tuples_of(best, strength - 1) | _extra(best)
     return chosen
+
+
+def _extra(row: Choice) -> Tuples:
+    """Keys of the server's meet every variation of a statement: there it differs most."""
+    if row["key"] != "server":
+        return set()
+    axes = ("key", "bind", "returning", "many")
+    return {tuple((axis, row[axis]) for axis in axes)}
 
 
 def described(design: Design) -> Choice:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func, insert, literal, select
 
 from tests.matrix.axes import Design
-from tests.matrix.registry import ALL_RETURNING, one_table, shape
+from tests.matrix.registry import ALL_RETURNING, ROWS_RETURNING, one_table, shape
 from tests.matrix.worlds import World
 
 SECTION = "INSERT"
@@ -16,6 +16,10 @@ BOTH = ("one", "many")
 
 def _nullable(design: Design) -> bool:
     return design.values in ("nullable", "onupdate", "onupdate_computed")
+
+
+def _given_for_the_application(design: Design) -> bool:
+    return design.key == "server" or design.given == "key_defaults"
 
 
 @shape(SECTION, 'session.add(Note(text="x")); session.flush()', many=BOTH)
@@ -45,8 +49,17 @@ def insert_values(w: World) -> None:
     w.run(insert(w.model.table).values(w.rows()[0]))
 
 
+@shape(SECTION, 'execute(insert(t), [{"id": 7, "text": "x"}, ...])  # not by a default',
+       returning=ALL_RETURNING, many=BOTH,
+       fits=lambda d: one_table(d) and _given_for_the_application(d))  # fmt: skip
+def insert_given(w: World) -> None:
+    """The application gives a key that it could leave to the server, or to a default."""
+    rows = [{**w.model.table_row(n), **w.model.key_of(n)} for n in w.new]
+    w.run(insert(w.model.table), rows if w.many else rows[0])
+
+
 @shape(SECTION, 'insert(t).values([{"text": "x"}, ...])',
-       returning=("no", "entity", "columns", "key"), fits=one_table)  # fmt: skip
+       returning=ROWS_RETURNING, fits=one_table)  # fmt: skip
 def insert_values_list(w: World) -> None:
     """Rows inside of the statement."""
     w.many = True
@@ -73,7 +86,7 @@ def insert_sorted(w: World) -> None:
 
 
 @shape(SECTION, "session.execute(insert(Note), [{...}, ...])",
-       returning=ALL_RETURNING, many=BOTH)  # fmt: skip
+       returning=ROWS_RETURNING, many=BOTH)  # fmt: skip
 def insert_orm_bulk(w: World) -> None:
     """The ORM's own bulk INSERT."""
     w.run(insert(w.model.entity), w.objects(), core=False)
@@ -122,6 +135,20 @@ def insert_from_select(w: World) -> None:
     ]
     source = select(*columns).where(w.is_row(1))
     w.run(insert(w.model.table).from_select(names, source, include_defaults=True))
+
+
+@shape(SECTION, "execute(insert(t), [{**row, 'id': 7} for row in execute(select(t)).mappings()])",
+       fits=one_table)  # fmt: skip
+def insert_read(w: World) -> None:
+    """Values are opened where they were, and sealed where they go."""
+    query = select(w.model.table).where(w.is_row(1))
+    own = {**w.model.table_row(3), **w.model.key_of(3)}
+    secret = set(w.model.table_encrypted)
+    rows = [
+        {**own, **{k: v for k, v in row.items() if k in secret}}
+        for row in w.core.execute(query).mappings()
+    ]
+    w.run(insert(w.model.table), rows)
 
 
 @shape(SECTION, "insert(t).from_select([...], ...)  # no encrypted column among them",

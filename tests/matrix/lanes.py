@@ -67,7 +67,10 @@ def connected(lane: Lane, directory: Path) -> Engine:
         engine = create_async_engine(url, **options).sync_engine
     else:
         engine = create_engine(url, **options)
-    event.listen(engine, "connect", _sqlite(directory) if lane.server is None else _quick)
+    if lane.server is None:
+        event.listen(engine, "connect", _sqlite(directory))
+    if lane.database == "postgresql":
+        event.listen(engine, "connect", _postgresql)
     if lane.server is not None:
         kind = "SCHEMA" if lane.database == "postgresql" else "DATABASE"
         with engine.begin() as connection:
@@ -89,13 +92,18 @@ def within(lane: Lane, function: Callable[[], T]) -> T:
 def _sqlite(directory: Path) -> Callable[[Any, Any], None]:
     def connect(connection: Any, _: Any) -> None:
         cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous=OFF")
-        cursor.execute("PRAGMA journal_mode=MEMORY")
         cursor.execute(f"ATTACH '{directory / 'other.db'}' AS {SCHEMA}")
+        for name in ("main", SCHEMA):
+            # Nothing here has to outlive a crash.
+            cursor.execute(f"PRAGMA {name}.synchronous=OFF")
+            cursor.execute(f"PRAGMA {name}.journal_mode=MEMORY")
         cursor.close()
 
     return connect
 
 
-def _quick(connection: Any, _: Any) -> None:
-    """Nothing here has to outlive a crash."""
+def _postgresql(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SET synchronous_commit=off")
+    cursor.close()
+    connection.commit()

@@ -11,7 +11,14 @@ from typing import Any, Self
 from sqlalchemy import Engine, LargeBinary, event, inspect, select, text, type_coerce
 from sqlalchemy.orm import Session
 
-from sqlalchemy_kmsenv import Encrypted, Keyring, attach_keyrings
+from sqlalchemy_kmsenv import (
+    ConfigurationError,
+    Encrypted,
+    InvalidValueError,
+    Keyring,
+    UnboundValueError,
+    attach_keyrings,
+)
 from sqlalchemy_kmsenv.errors import KmsEnvError
 from tests.matrix.axes import Design
 from tests.matrix.cells import Cell
@@ -20,6 +27,9 @@ from tests.matrix.registry import SHAPES, Shape
 from tests.matrix.worlds import World, plain
 
 _WRITES = re.compile(r"\s*(WITH.*)?\b(INSERT|UPDATE|DELETE)\b", re.I | re.S)
+
+REFUSALS = (ConfigurationError, InvalidValueError, UnboundValueError)
+"""Errors of statements; any other would say that the stored value is a wrong one, and none is."""
 
 Reader = Callable[[Design], Any]
 """What another process reads of a model's tables, or an exception."""
@@ -52,6 +62,7 @@ class Tables:
         self.twin = build(design, encrypted=False, prefix=prefix)
         self.model = build(design, encrypted=True, prefix=prefix)
         attach_keyrings(self.model.metadata, keyring)
+        self._before: Any = None
 
     def __enter__(self) -> Self:
         for model in (self.twin, self.model):
@@ -76,15 +87,17 @@ class Tables:
             # Without its traceback, whose frames would keep cursors open.
             expected = _Failed(type(error).__name__, str(error))
         try:
-            before = self._seed(self.model)
-        except KmsEnvError as error:
+            self._seed(self.model)
+            # The same rows each time: they are read once.
+            before = self._before = self._before or contents(self.engine, self.model)
+        except REFUSALS as error:
             return Outcome("refused", type(error).__name__, f"to begin with: {error}")
         sent: list[str] = []
         try:
             with writes_of(self.engine, sent):
                 found = self._attempt(self.model, shape, cell)
-        except KmsEnvError as error:
-            return self._refused(error, before, sent)
+        except REFUSALS as error:
+            return self._refused(error, before, sent, expected)
         except Exception as error:  # noqa: BLE001 - any other error is a fault
             found = _Failed(type(error).__name__, str(error))
         return _compared(expected, found) or self._read_again(expected[1], elsewhere)
@@ -95,11 +108,13 @@ class Tables:
             return Outcome("fault", "new process", difference(expected, read))
         return Outcome("right")
 
-    def _refused(self, error: KmsEnvError, before: Any, sent: list[str]) -> Outcome:
+    def _refused(self, error: KmsEnvError, before: Any, sent: list[str], expected: Any) -> Outcome:
         if sent:
             return Outcome("fault", "written", f"{error!r} after {sent[0]}")
         if (after := contents(self.engine, self.model)) != before:
             return Outcome("fault", "changed", f"{error!r}: {difference(before, after)}")
+        if isinstance(expected, _Failed):
+            return Outcome("absent", expected.error, expected.message)
         return Outcome("refused", type(error).__name__, str(error))
 
     def _attempt(self, model: Model, shape: Shape, cell: Cell) -> Any:
@@ -111,18 +126,14 @@ class Tables:
             seen = [*world.seen, *(plain(each) for each in _sorted(session))]
         return seen, contents(self.engine, model)
 
-    def _seed(self, model: Model) -> Any:
-        with self.engine.begin() as connection:
-            for table in reversed(model.metadata.sorted_tables):
-                connection.execute(table.delete())
-            self._restart_sequences(connection, model)
-        model.restart(1)
+    def _seed(self, model: Model) -> None:
         with Session(self.engine) as session:
-            for n in (1, 2):
-                session.add(model.entity(**model.row(n)))
-                session.flush()
+            for table in reversed(model.metadata.sorted_tables):
+                session.execute(table.delete())
+            self._restart_sequences(session.connection(), model)
+            model.restart(1)
+            session.add_all([model.entity(**model.row(n)) for n in (1, 2)])
             session.commit()
-        return contents(self.engine, model)
 
     def _restart_sequences(self, connection: Any, model: Model) -> None:
         if self.design.key != "server" or connection.dialect.name == "sqlite":

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy_kmsenv import Keyring, LocalKms
 from sqlalchemy_kmsenv.errors import KmsEnvError
+from tests.matrix.advice import applies, follow
 from tests.matrix.axes import Design
 from tests.matrix.cells import Cell, cells
 from tests.matrix.elsewhere import Elsewhere
@@ -18,6 +21,9 @@ from tests.matrix.running import Outcome, Reader, Tables
 
 DEFINE = "define"
 """The shape of a cell whose model is refused as it is declared."""
+
+_FOLLOWED = 4
+"""With so many models the advice of a shape's message is followed: they read the same."""
 
 Results = list[tuple[Cell, Outcome]]
 
@@ -38,6 +44,7 @@ def _sweep(
     engine = connected(lane, directory)
     keyring = Keyring(LocalKms.create(directory / "keys.json"))
     elsewhere = Elsewhere(lane, directory, prefix)
+    done: Counter[Any] = Counter()
     for i, (design, wanted) in enumerate(_share(lane, strength).items()):
         if i % part[1] != part[0]:
             continue
@@ -47,7 +54,7 @@ def _sweep(
             outcome = Outcome("refused", type(error).__name__, str(error))
             yield Cell(DEFINE, "no", "one", design), outcome
         else:
-            yield from _with_tables(tables, wanted, elsewhere)
+            yield from _with_tables(tables, wanted, elsewhere, done)
     elsewhere.close()
     engine.dispose()
 
@@ -65,13 +72,39 @@ def _share(lane: Lane, strength: int) -> dict[Design, list[Cell]]:
 
 
 def _with_tables(
-    tables: Tables, wanted: list[Cell], elsewhere: Reader
+    tables: Tables, wanted: list[Cell], elsewhere: Reader, done: Counter[Any]
 ) -> Iterator[tuple[Cell, Outcome]]:
     with tables:
         for cell in wanted:
-            try:
-                yield cell, tables.run(cell, elsewhere)
-            except Exception as error:  # noqa: BLE001 - the sweep goes on, and reports it
-                yield cell, Outcome("fault", "unreadable", f"{type(error).__name__}: {error}")
-                gc.collect()
-                tables.engine.dispose()
+            outcome = _run(tables, cell, elsewhere)
+            if outcome.verdict == "refused":
+                outcome = _followed(tables, cell, elsewhere, outcome, done)
+            yield cell, outcome
+
+
+def _run(tables: Tables, cell: Cell, elsewhere: Reader) -> Outcome:
+    try:
+        return tables.run(cell, elsewhere)
+    except Exception as error:  # noqa: BLE001 - the sweep goes on, and reports it
+        outcome = Outcome("fault", "unreadable", f"{type(error).__name__}: {error}")
+        gc.collect()
+        tables.engine.dispose()
+        return outcome
+
+
+def _followed(
+    tables: Tables, cell: Cell, elsewhere: Reader, refused: Outcome, done: Counter[Any]
+) -> Outcome:
+    """The refusal, or a fault where what its message advises does not work."""
+    advised = follow(cell, refused.detail)
+    if not advised:
+        return Outcome("fault", "no advice", refused.detail)
+    for other in filter(applies, advised):
+        done[cell.shape, other.shape] += 1
+        if done[cell.shape, other.shape] > _FOLLOWED:
+            continue
+        outcome = _run(tables, other, elsewhere)
+        if outcome.verdict not in ("right", "absent"):
+            told = f"{refused.detail} -> {other.shape}: {outcome.error} {outcome.detail}"
+            return Outcome("fault", "advice", told)
+    return refused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, lambda_stmt, update
+from sqlalchemy import bindparam, delete, func, lambda_stmt, select, update
 
 from tests.matrix.axes import Design
 from tests.matrix.kinds import SCOPE_COLUMNS, SCOPES
@@ -187,6 +187,15 @@ def update_plain_from_encrypted(w: World) -> None:
     w.run(update(w.model.table).values(name=w.model.table.c[w.model.table_encrypted[0]]))
 
 
+@shape(SECTION, "update(t).where(t.c.id == 1).values(name=row.text)  # read before",
+       fits=lambda d: d.inherit != "joined_child" and d.inner == "str")  # fmt: skip
+def update_plain_read(w: World) -> None:
+    """The value, in plaintext."""
+    name = w.model.table_encrypted[0]
+    query = select(w.model.table.c[name]).where(w.is_row(1))
+    w.run(update(w.model.table).where(w.is_row(1)).values(name=w.core.execute(query).scalar()))
+
+
 @shape(SECTION, 'update(t).where(t.c.id == 1).values(tenant="t2")', fits=_scoped)
 def update_scope_alone(w: World) -> None:
     """It would leave values behind that do not open any more."""
@@ -218,8 +227,8 @@ def update_alias(w: World) -> None:
 @shape(SECTION, 'lambda_stmt(lambda: update(t).values(text="x"))')
 def update_lambda(w: World) -> None:
     """The engine's events do not see the UPDATE; so in from_statement() and CTEs."""
-    table, values = w.model.table, w.secrets(1, core=True)
-    w.core.execute(lambda_stmt(lambda: update(table).values(values), track_on=[values]))
+    table, [(name, value), *_] = w.model.table, w.secrets(1, core=True).items()
+    w.core.execute(lambda_stmt(lambda: update(table).values({name: value})))
 
 
 @shape(SECTION, "session.delete(note); session.flush()")

@@ -18,6 +18,11 @@ def _with_values(design: Design) -> bool:
     return one_table(design) and design.values not in ("default", "callable", "computed")
 
 
+def _names_columns(design: Design) -> bool:
+    """Whether values are bound to columns that are no part of the key."""
+    return design.identity != "key" or design.scope not in ("column", "row", "key")
+
+
 def _rows(w: World, *numbers: int) -> list[dict[str, Any]]:
     """Rows with their keys, also where the server or a default would give them."""
     return [{**w.model.table_row(n), **w.model.key_of(n)} for n in numbers]
@@ -45,9 +50,18 @@ def _scope_names(w: World) -> list[str]:
 
 
 @shape(SECTION, 'on the primary key, set_={"text": new.excluded.text}  # MySQL: new.inserted.text',
-       returning=RETURNING, many=BOTH, fits=_with_values)  # fmt: skip
+       returning=RETURNING, many=BOTH,
+       fits=lambda d: _with_values(d) and not _names_columns(d))  # fmt: skip
 def upsert_excluded(w: World) -> None:
     """The row that survives is the one that the value is sealed for."""
+    names = w.model.table_encrypted
+    _execute(w, w.on_conflict(w.upsert(), lambda e: {name: e[name] for name in names}))
+
+
+@shape(SECTION, 'set_={"text": new.excluded.text}  # without the scope or identity it has',
+       fits=lambda d: _with_values(d) and _names_columns(d))  # fmt: skip
+def upsert_without_scope(w: World) -> None:
+    """The row that survives may have another one."""
     names = w.model.table_encrypted
     _execute(w, w.on_conflict(w.upsert(), lambda e: {name: e[name] for name in names}))
 

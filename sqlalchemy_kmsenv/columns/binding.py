@@ -99,7 +99,7 @@ def build_binding(column: Column[Any], encrypted: Encrypted) -> Binding:
     table = column.table
     where = f"{table.name}.{column.name}"
     _check_column(column, where)
-    table_name, column_name = _logical_names(column, encrypted.name)
+    table_name, column_name = logical_names(column, encrypted.name)
     scope, scope_is_row = _scope(table, encrypted, where)
     return Binding(
         column=column,
@@ -138,7 +138,8 @@ def _check_column(column: Column[Any], where: str) -> None:
             )
 
 
-def _logical_names(column: Column[Any], name: str | None) -> tuple[str, str]:
+def logical_names(column: Column[Any], name: str | None) -> tuple[str, str]:
+    """The table and the column that values are bound to: those of the database, or pinned ones."""
     if name is None:
         return column.table.fullname, column.name
     table_name, _, column_name = name.rpartition(".")

@@ -16,12 +16,12 @@ from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.giving_back import give_back
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
 from sqlalchemy_kmsenv.columns.late_sealing import after_insert, refused, sending
+from sqlalchemy_kmsenv.columns.logical_names import claim_logical_name
 from sqlalchemy_kmsenv.columns.marks import execution_of
 from sqlalchemy_kmsenv.columns.other_targets import refuse_other_targets
 from sqlalchemy_kmsenv.columns.plan import (
     encrypted_columns,
     forget_plan,
-    refuse_shared_names,
 )
 from sqlalchemy_kmsenv.columns.row_logging import mute, unmute
 from sqlalchemy_kmsenv.columns.schema_uses import refuse_uses_of_envelopes
@@ -65,6 +65,8 @@ def _adopt_column(column: Column[Any], parent: Any) -> None:
         )
     if isinstance(column.type, Encrypted):
         column.type.adopt(column)
+        if isinstance(parent, Table):
+            claim_logical_name(parent, column, column.type)
         if column.type.check and isinstance(parent, Table):
             add_sealed_check(parent, column)
 
@@ -86,7 +88,6 @@ def _check_mapped_tables(mapper: Mapper[Any], _: Any) -> None:
 
 def _check_table(table: Table, *_: Any, **__: Any) -> None:
     if encrypted_columns(table):
-        refuse_shared_names(table)
         refuse_uses_of_envelopes(table)
 
 

@@ -9,7 +9,6 @@ from sqlalchemy import Column, Table
 
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
-from sqlalchemy_kmsenv.errors import ConfigurationError
 
 _ATTRIBUTE = "_sqlalchemy_kmsenv_plan"
 
@@ -59,24 +58,3 @@ def concerned(bindings: Mapping[str, Binding]) -> set[str]:
     """The keys of the encrypted columns of a table, and of those that they are bound to."""
     bound = {each.column.key for binding in bindings.values() for each in binding.bound_columns}
     return bound | bindings.keys()
-
-
-def refuse_shared_names(table: Table) -> None:
-    """Refuse a logical name that another column of the same MetaData has too.
-
-    Raises:
-        ConfigurationError: values of the two could be swapped.
-    """
-    own = {(b.table_name, b.column_name): b for b in encrypted_columns(table).values()}
-    for other in table.metadata.tables.values():
-        plan: _Plan | None = getattr(other, _ATTRIBUTE, None)
-        if plan is None or other is table:
-            continue
-        for binding in plan.bindings.values():
-            name = (binding.table_name, binding.column_name)
-            if name in own:
-                raise ConfigurationError(
-                    f"{table.name}.{own[name].column.name} and {other.name}.{binding.column.name}"
-                    f" have the same logical name {'.'.join(name)!r}, so their values could be"
-                    " swapped; give one of them another name=..."
-                )

@@ -143,6 +143,44 @@ def test_two_columns_of_one_logical_name_are_refused():
     a_table(metadata, Column("v", Encrypted(String, name="logical.v")))
     with pytest.raises(ConfigurationError, match=r"logical\.v"):
         a_table(metadata, Column("w", Encrypted(String, name="logical.v")), name="u")
+    with pytest.raises(ConfigurationError, match=r"logical\.v"):
+        a_table(metadata, Column("logical.v", Encrypted(String, name="logical.v")), name="x")
+
+
+def test_two_columns_of_one_table_and_one_logical_name_are_refused():
+    """The pinned name of one may be the usual name of the other, of whichever comes first."""
+    pinned = Encrypted(String, name="t.v")
+    for types in ([Encrypted(String), pinned], [pinned, Encrypted(String)], [pinned, pinned]):
+        with pytest.raises(ConfigurationError, match=r"'t\.v'.*swapped"):
+            a_table(
+                MetaData(),
+                Column("v" if types[0].name is None else "w", types[0]),
+                Column("v" if types[1].name is None else "x", types[1]),
+            )
+
+
+def test_a_column_that_joins_later_may_not_share_a_name(keyring):
+    """Packages add columns to tables that are in use already."""
+    metadata = MetaData()
+    table = a_table(metadata, Column("v", Encrypted(String)))
+    other = a_table(metadata, Column("w", String(9)), name="u")
+    attach_keyrings(metadata, keyring)
+    for target in (table, other):
+        with pytest.raises(ConfigurationError, match=r"t\.v"):
+            target.append_column(Column("x", Encrypted(String, name="t.v")))
+    # The column itself may be defined anew, and take its name along where its table is gone.
+    table.append_column(Column("v", Encrypted(String)), replace_existing=True)
+    metadata.remove(table)
+    a_table(metadata, Column("x", Encrypted(String, name="t.v")), name="y")
+
+
+def test_a_name_is_free_again_where_a_definition_failed():
+    """Whoever corrects a model in a notebook is not told of the one that was refused."""
+    metadata = MetaData()
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="server default"):
+            a_table(metadata, Column("v", Encrypted(String), server_default="x"))
+    assert a_table(metadata, Column("w", Encrypted(String, name="t.v")), name="u") is not None
 
 
 def test_without_a_keyring_nothing_is_written_or_read():

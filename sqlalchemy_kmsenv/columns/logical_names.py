@@ -1,0 +1,46 @@
+"""One logical name, one column: values of two that share one could be swapped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Column, Table
+
+from sqlalchemy_kmsenv.columns.binding import logical_names
+from sqlalchemy_kmsenv.columns.encrypted import Encrypted
+from sqlalchemy_kmsenv.errors import ConfigurationError
+
+_INFO_KEY = "sqlalchemy_kmsenv.logical_names"
+
+_Place = tuple[str, str]
+"""The key of a table in its MetaData, and the name of a column."""
+
+
+def claim_logical_name(table: Table, column: Column[Any], encrypted: Encrypted) -> None:
+    """Take the logical name of a column that joins a table, whenever it does.
+
+    Raises:
+        ConfigurationError: another encrypted column of the same MetaData has it, in
+            this table or in another one.
+    """
+    claimed: dict[_Place, _Place] = table.metadata.info.setdefault(_INFO_KEY, {})
+    name = logical_names(column, encrypted.name)
+    place = (table.key, column.name)
+    holder = claimed.get(name)
+    if holder is not None and holder != place and _still_there(table, holder, name):
+        raise ConfigurationError(
+            f"{table.name}.{column.name} and {'.'.join(holder)} have the same logical name"
+            f" {'.'.join(name)!r}, so their values could be swapped; give one of them another"
+            " name=..."
+        )
+    claimed[name] = place
+
+
+def _still_there(table: Table, holder: _Place, name: _Place) -> bool:
+    """Whether a column has a name that it once took: its table may be gone, or defined anew."""
+    # A table that is being defined may not be in its MetaData yet.
+    other = table if table.key == holder[0] else table.metadata.tables.get(holder[0])
+    column = None if other is None else other.c.get(holder[1])
+    if column is None or not isinstance(column.type, Encrypted):
+        return False
+    return logical_names(column, column.type.name) == name

@@ -57,7 +57,7 @@ def _with_imports(render: _Renderer) -> _Renderer:
     return rendered
 
 
-def _encrypted_types(operation: MigrateOperation) -> Iterator[Encrypted]:
+def _encrypted_types(operation: MigrateOperation) -> Iterator[Encrypted[Any]]:
     columns: list[Any] = []
     if isinstance(operation, ops.CreateTableOp):
         columns = list(operation.columns)

@@ -22,9 +22,10 @@ from sqlalchemy_kmsenv.cli.options import (
     kms_options,
     to_option,
 )
+from sqlalchemy_kmsenv.columns.binding import Bind, Scope
 from sqlalchemy_kmsenv.rewrap import FormerBinding
 
-_SCOPES_OF_WORDS = ("column", "row")
+_SCOPES_OF_WORDS: dict[str, Scope] = {"column": "column", "row": "row"}
 
 
 def _former_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,7 +50,7 @@ def _former_options(command: Callable[..., Any]) -> Callable[..., Any]:
         former_name: str | None,
         former_identity: tuple[str, ...],
         former_scope: tuple[str, ...],
-        former_bind: str | None,
+        former_bind: Bind | None,
         former_keyring: str | None,
         **others: Any,
     ) -> Any:
@@ -112,7 +113,7 @@ def reencrypt(
     end_report(report, checkpoint=path, as_json=as_json)
 
 
-def _scope(given: tuple[str, ...]) -> str | tuple[str, ...] | None:
-    if len(given) == 1 and given[0] in _SCOPES_OF_WORDS:
-        return given[0]
+def _scope(given: tuple[str, ...]) -> Scope | None:
+    if len(given) == 1:
+        return _SCOPES_OF_WORDS.get(given[0], given)
     return given or None

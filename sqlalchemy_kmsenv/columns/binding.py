@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import Column, Index, Table, UnaryExpression, UniqueConstraint
 
@@ -29,8 +29,12 @@ if TYPE_CHECKING:
     from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 
 
-SCOPE_COLUMN = "column"
-SCOPE_ROW = "row"
+SCOPE_COLUMN: Final = "column"
+SCOPE_ROW: Final = "row"
+# Not Sequence[str], which every str is: a misspelt scope would pass the type checker.
+Keys = list[str] | tuple[str, ...]
+Scope = Literal["column", "row"] | Keys
+Bind = Literal["row", "column"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ class Binding:
         return section.split(PART_END, len(self.identity))[-1]
 
 
-def build_binding(column: Column[Any], encrypted: Encrypted) -> Binding:
+def build_binding(column: Column[Any], encrypted: Encrypted[Any]) -> Binding:
     """Check how an encrypted column is declared, and resolve the columns that it names.
 
     Raises:
@@ -146,7 +150,7 @@ def logical_names(column: Column[Any], name: str | None) -> tuple[str, str]:
     return table_name, column_name
 
 
-def _identity(table: Table, encrypted: Encrypted, where: str) -> tuple[BoundColumn, ...]:
+def _identity(table: Table, encrypted: Encrypted[Any], where: str) -> tuple[BoundColumn, ...]:
     if encrypted.bind == "column":
         return ()
     if encrypted.identity is not None:
@@ -200,7 +204,9 @@ def _unordered(expression: Any) -> Any:
     return expression
 
 
-def _scope(table: Table, encrypted: Encrypted, where: str) -> tuple[tuple[BoundColumn, ...], bool]:
+def _scope(
+    table: Table, encrypted: Encrypted[Any], where: str
+) -> tuple[tuple[BoundColumn, ...], bool]:
     if isinstance(encrypted.scope, str):
         return (), encrypted.scope == SCOPE_ROW
     scope = bound_columns(table, encrypted.scope, where, "scope")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 from sqlalchemy import Column, LargeBinary
 from sqlalchemy.dialects import mysql
@@ -11,7 +11,15 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from sqlalchemy_kmsenv.columns.binding import SCOPE_COLUMN, SCOPE_ROW, Binding, build_binding
+from sqlalchemy_kmsenv.columns.binding import (
+    SCOPE_COLUMN,
+    SCOPE_ROW,
+    Bind,
+    Binding,
+    Keys,
+    Scope,
+    build_binding,
+)
 from sqlalchemy_kmsenv.columns.comparing import EncryptedComparator
 from sqlalchemy_kmsenv.columns.migration_repr import render_encrypted
 from sqlalchemy_kmsenv.columns.opening import cell_opener
@@ -23,7 +31,10 @@ from sqlalchemy_kmsenv.errors import ConfigurationError
 _MAX_PAD_TO = 1 << 20
 
 
-class Encrypted(TypeDecorator[Any]):
+_Value = TypeVar("_Value")
+
+
+class Encrypted(TypeDecorator[_Value]):
     """A column whose values are sealed before they leave the application.
 
     The database holds envelopes (FORMAT.md) in its largest binary type; ORM and
@@ -54,13 +65,13 @@ class Encrypted(TypeDecorator[Any]):
 
     def __init__(
         self,
-        inner: TypeEngine[Any] | type[TypeEngine[Any]],
+        inner: TypeEngine[_Value] | type[TypeEngine[_Value]],
         *,
         keyring: str = "default",
-        scope: str | Sequence[str] = SCOPE_COLUMN,
+        scope: Scope = SCOPE_COLUMN,
         name: str | None = None,
-        identity: Sequence[str] | None = None,
-        bind: str = "row",
+        identity: Keys | None = None,
+        bind: Bind = "row",
         pad_to: int | None = None,
         check: bool = False,
     ) -> None:
@@ -70,7 +81,7 @@ class Encrypted(TypeDecorator[Any]):
         self.scope = _checked_scope(scope)
         self.name = _checked_name(name)
         self.identity = None if identity is None else _column_keys(identity, "identity")
-        self.bind = bind
+        self.bind: Bind = bind
         self.pad_to = _checked_pad_to(pad_to)
         self.check = check
         self._check_bind()
@@ -208,7 +219,7 @@ def _checked_inner(inner: TypeEngine[Any] | type[TypeEngine[Any]]) -> TypeEngine
     return instance
 
 
-def _checked_scope(scope: str | Sequence[str]) -> str | tuple[str, ...]:
+def _checked_scope(scope: Scope) -> Literal["column", "row"] | tuple[str, ...]:
     if isinstance(scope, str):
         if scope not in (SCOPE_COLUMN, SCOPE_ROW):
             raise ConfigurationError(
@@ -250,7 +261,7 @@ def _checked_pad_to(pad_to: int | None) -> int | None:
     return pad_to
 
 
-def _refuse_plaintext(encrypted: Encrypted) -> NoReturn:
+def _refuse_plaintext(encrypted: Encrypted[Any]) -> NoReturn:
     raise UnboundValueError(
         f"{_column_name(encrypted)} is encrypted, and this statement gives a value for it in a"
         " place that names no row; nothing was sent. Write it with the ORM, with insert(table) and"
@@ -258,7 +269,7 @@ def _refuse_plaintext(encrypted: Encrypted) -> NoReturn:
     )
 
 
-def _column_name(encrypted: Encrypted) -> str:
+def _column_name(encrypted: Encrypted[Any]) -> str:
     column = encrypted.column
     if column is None:
         return "the column"

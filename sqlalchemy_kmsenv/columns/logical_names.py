@@ -16,7 +16,7 @@ _Place = tuple[str, str]
 """The key of a table in its MetaData, and the name of a column."""
 
 
-def claim_logical_name(table: Table, column: Column[Any], encrypted: Encrypted) -> None:
+def claim_logical_name(table: Table, column: Column[Any], encrypted: Encrypted[Any]) -> None:
     """Take the logical name of a column that joins a table, whenever it does.
 
     Raises:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _DIALECTS = "sqlalchemy.dialects."
 
 
-def render_encrypted(encrypted: Encrypted) -> str:
+def render_encrypted(encrypted: Encrypted[Any]) -> str:
     """``Encrypted(...)`` with the arguments that differ from their defaults.
 
     The inner type is rendered as ``sa.String(length=40)``, since migration files

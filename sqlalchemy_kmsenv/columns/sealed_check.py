@@ -8,6 +8,7 @@ renders it with the type and a copied table makes its own. ``_type_bound`` and `
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Boolean, CheckConstraint, Column, Table
@@ -16,6 +17,7 @@ from sqlalchemy.schema import conv
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
+from sqlalchemy.types import TypeEngine
 
 # The mark of an envelope, and any format to come: none of these pairs begins UTF-8 text.
 _FIRST, _LAST = "e501", "e50f"
@@ -58,7 +60,11 @@ def add_sealed_check(table: Table, column: Column[Any]) -> None:
     name = _name(table, column)
     table.constraints -= {each for each in table.constraints if each.name == name}
     CheckConstraint(
-        LooksSealed(column), name=conv(name), table=table, _type_bound=True, _create_rule=_always
+        LooksSealed(column),
+        name=conv(name),
+        table=table,
+        _type_bound=True,
+        _create_rule=_Always(column.type),
     )
 
 
@@ -76,6 +82,15 @@ def _name(table: Table, column: Column[Any]) -> str:
     return f"ck_{hashlib.sha256(name.encode()).hexdigest()[:16]}_sealed"
 
 
-def _always(_: Any) -> bool:
-    # Alembic passes over what has such a rule where SQLite cannot add it, with a warning.
-    return True
+@dataclass(frozen=True)
+class _Always:
+    """A rule to create the CHECK by, which is always.
+
+    Alembic passes over what has a rule, with a warning, where SQLite cannot add it. Before 1.16
+    it takes the rule's ``target`` for the type that brings the constraint.
+    """
+
+    target: TypeEngine[Any]
+
+    def __call__(self, _: Any) -> bool:
+        return True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Engine
 
+from sqlalchemy_kmsenv.columns.binding import Bind, Keys, Scope
 from sqlalchemy_kmsenv.envelope import COMMITMENT_BYTES
 from sqlalchemy_kmsenv.errors import ConfigurationError
 
@@ -38,9 +39,9 @@ class FormerBinding:
 
     name: str | None = None
     """The logical ``"table.column"``, for a table or column that was renamed."""
-    identity: Sequence[str] | None = None
-    scope: str | Sequence[str] | None = None
-    bind: str | None = None
+    identity: Keys | None = None
+    scope: Scope | None = None
+    bind: Bind | None = None
     keyring: str | None = None
 
     def settled(self) -> FormerBinding:

@@ -314,13 +314,15 @@ class Builder:
             return kind.type()
         # A child in the same table names the columns of its parent.
         own = before if self.place == "joined" else ""
+        bind: Any = self.design.bind
         scope: Any = [own + n if n != "id" else n for n in SCOPES[self.design.scope]]
+        scope = scope or self.design.scope
         identity = [own + name for name in IDENTITIES[self.design.identity]]
         return Encrypted(
             kind.type(),
-            scope=scope or self.design.scope,
+            scope=scope,
             identity=identity or None,
-            bind=self.design.bind,
+            bind=bind,
         )
 
     def _value_options(self, name: str, kind: Kind) -> dict[str, Any]:

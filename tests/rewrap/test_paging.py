@@ -58,7 +58,7 @@ def keyed_table(engine, metadata, keyring, kind):
     columns = [
         Column(f"k{i}", each, primary_key=True, autoincrement=False) for i, each in enumerate(types)
     ]
-    bind = "column" if kind in UNBOUND else "row"
+    bind: Any = "column" if kind in UNBOUND else "row"
     table = Table(
         "kmsenv_rewrap_keyed",
         metadata,

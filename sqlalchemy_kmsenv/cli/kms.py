@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy_kmsenv.testing.principals import Principal
 
+_BEYOND_LOOPBACK = (
+    "--host {host} serves whoever reaches this machine. Signatures are not verified and the root"
+    " access key is public, so that all of them may use, change and delete every key. Serve on"
+    " 127.0.0.1, or keep this port from others and nothing worth protecting under these keys."
+)
 _LAGS = ("aliases", "keys", "grants")
 
 
@@ -81,10 +87,19 @@ def serve(
         except ConfigurationError as error:
             raise click.ClickException(str(error)) from error
         _make_keys(server, aliases)
+        if not _is_loopback(host):
+            click.echo(f"Warning: {_BEYOND_LOOPBACK.format(host=host)}", err=True)
         # Before the address is printed: whoever reads it may stop the server at once.
         stop = _stopped_by_signal()
         _announce(server, callers)
         stop.wait()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _announce(server: KmsServer, callers: list[Principal]) -> None:

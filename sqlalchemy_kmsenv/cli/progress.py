@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import click
 from rich.console import Console
@@ -31,9 +31,15 @@ def shown_progress(
         with Bars(text, BarColumn(), state, console=console) as bars:
             yield _Bars(bars)
     else:
-        lines = Lines(write or partial(click.echo, err=True))
+        lines = Lines(write or _write_with_time)
         yield lines
         lines.last()
+
+
+def _write_with_time(line: str) -> None:
+    # Nobody else adds it: what a scheduler keeps of a job is often its output alone.
+    now = datetime.datetime.now(datetime.UTC)
+    click.echo(f"{now:%Y-%m-%dT%H:%M:%SZ} {line}", err=True)
 
 
 class Lines:

@@ -34,7 +34,16 @@ def serving(*arguments):
             server.send_signal(signal.SIGINT)
             _, errors = server.communicate(timeout=20)
     assert server.returncode == 0
-    assert errors == ""
+    beyond = not {"127.0.0.1", "localhost", "::1"} & {*arguments} and "--host" in arguments
+    assert ("Signatures are not verified" in errors) is beyond
+    assert len(errors.splitlines()) == beyond
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104
+def test_an_address_that_others_reach_is_warned_of(host):
+    """Whoever reaches it may use and delete every key; a container is told 0.0.0.0 by habit."""
+    with serving("--host", host) as environment:
+        assert environment["AWS_ENDPOINT_URL_KMS"].startswith("http://")
 
 
 def connect(environment, **changes):

@@ -2,8 +2,9 @@
 
 Reads private attributes: ``_values``,
 ``_multi_values``, ``_ordered_values``, ``_select_names``, ``_prefixes``, ``_inline``,
-``_generate`` and ``_annotations`` of ``Insert`` and ``Update``, seen on 2.0.36 and 2.1.9
-(``tests/columns/test_dml.py`` holds them to it).
+``_generate``, ``_annotations``, ``_returning``, ``_supplemental_returning``,
+``_return_defaults`` and ``_sort_by_parameter_order`` of ``Insert`` and ``Update``, seen on
+2.0.36 and 2.1.9 (``tests/columns/test_dml.py`` holds them to it).
 """
 
 from __future__ import annotations
@@ -178,9 +179,20 @@ def prefixes(statement: Insert) -> list[str]:
     return [str(prefix) for prefix, _ in statement._prefixes]
 
 
-def returns_rows(statement: Insert) -> bool:
-    """Whether it has RETURNING, of its own or for defaults."""
-    return bool(statement._returning or statement._return_defaults)
+def returns_rows(statement: Any, *, explicitly: bool = False) -> bool:
+    """Whether it has RETURNING, of its own or for defaults; ``explicitly`` of its own alone."""
+    own = bool(statement._returning or statement._supplemental_returning)
+    return own or (bool(statement._return_defaults) and not explicitly)
+
+
+def is_sorted(statement: Insert) -> bool:
+    """Whether what it returns comes in the order of its parameter sets."""
+    return bool(statement._sort_by_parameter_order)
+
+
+def has_return_defaults(statement: Insert) -> bool:
+    """Whether ``return_defaults()`` was called, as the ORM does in a bulk INSERT."""
+    return bool(statement._return_defaults)
 
 
 def is_inline(statement: Insert) -> bool:

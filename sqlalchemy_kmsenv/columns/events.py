@@ -15,7 +15,7 @@ from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.giving_back import give_back
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
-from sqlalchemy_kmsenv.columns.late_sealing import after_insert, refused, sending
+from sqlalchemy_kmsenv.columns.late_sealing import after_insert, refused
 from sqlalchemy_kmsenv.columns.logical_names import claim_logical_name
 from sqlalchemy_kmsenv.columns.marks import execution_of
 from sqlalchemy_kmsenv.columns.other_targets import refuse_other_targets
@@ -23,6 +23,7 @@ from sqlalchemy_kmsenv.columns.plan import (
     encrypted_columns,
     forget_plan,
 )
+from sqlalchemy_kmsenv.columns.returned_rows import sending
 from sqlalchemy_kmsenv.columns.row_logging import mute, unmute
 from sqlalchemy_kmsenv.columns.schema_uses import refuse_uses_of_envelopes
 from sqlalchemy_kmsenv.columns.sealed_check import add_sealed_check

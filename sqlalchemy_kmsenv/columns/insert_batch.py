@@ -16,14 +16,22 @@ from sqlalchemy_kmsenv.columns.dml import (
     Row,
     Rows,
     Source,
+    has_return_defaults,
     inline_rows,
     is_inline,
+    is_sorted,
     prefixes,
     returns_rows,
     with_inline_rows,
 )
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.transactions import Options, commits_by_itself
+
+_KNOWN_PREFIXES = {
+    "IGNORE",
+    *(f"OR {what}" for what in ("ABORT", "FAIL", "IGNORE", "REPLACE", "ROLLBACK")),
+}
+"""After these, what an INSERT makes is a row of its own, with a key of its own."""
 
 
 class InsertBatch(Batch[Insert]):
@@ -128,11 +136,35 @@ class InsertBatch(Batch[Insert]):
         """The parts that are known so far, by column key."""
         return dict(self._parts)
 
-    def return_keys(self) -> None:
-        """Let the INSERT of many rows return their primary keys, in the order of the rows."""
-        if len(self.rows) > 1:
-            keys = self.table.primary_key.columns
-            self.statement = self.statement.return_defaults(*keys, sort_by_parameter_order=True)
+    def return_keys(self) -> bool:
+        """Let the INSERT say which rows it makes; whether the driver counts rows as before."""
+        keys = self.table.primary_key.columns
+        many = len(self.rows) > 1
+        statement = self.statement
+        if returns_rows(statement, explicitly=True):
+            if many and not is_sorted(statement):
+                if has_return_defaults(statement):
+                    statement = statement.return_defaults(*keys, sort_by_parameter_order=True)
+                else:
+                    statement = statement.returning(sort_by_parameter_order=True)
+                self.statement = statement
+                return False
+            return True
+        if self.may_skip and self.connection.dialect.insert_returning:
+            # Also for SQLite, where SQLAlchemy would ask an upsert for nothing by itself.
+            self.statement = statement.return_defaults(
+                *keys, supplemental_cols=keys, sort_by_parameter_order=many
+            )
+            return False
+        if many:
+            self.statement = statement.return_defaults(*keys, sort_by_parameter_order=True)
+        return not many
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether it leaves out rows of which the database has one already."""
+        skips = any(not conflict.sets for conflict in conflicts(self.statement))
+        return skips or self.ignores()
 
     def ignores(self) -> bool:
         """Whether it is an INSERT IGNORE."""
@@ -151,15 +183,9 @@ class InsertBatch(Batch[Insert]):
                 "this connection commits each statement by itself, so that a row could stay"
                 " without its value; begin a transaction, or give the key with each row"
             )
-        if statement.returning_column_descriptions:
+        if any(conflict.sets for conflict in conflicts(statement)) or self._is_unknown_kind():
             yield (
-                "returning() leaves no place to ask for it; leave it out (the result's"
-                " inserted_primary_key_rows holds the keys), add the objects to a session, or give"
-                " the key with each row"
-            )
-        if conflicts(statement) or prefixes(statement):
-            yield (
-                "an INSERT that may skip or replace rows does not say which it made; give the key"
+                "an INSERT that may change or replace rows does not say which it made; give the key"
                 " with each row"
             )
         if self._inline_rows:
@@ -172,11 +198,20 @@ class InsertBatch(Batch[Insert]):
                 "inline() and implicit_returning=False keep it from being asked; leave them out, or"
                 " give the key with each row"
             )
-        if len(self.rows) > 1 and not dialect.insert_executemany_returning_sort_by_parameter_order:
+        several = len(self.rows) > 1
+        if several and self.ignores() and dialect.name in ("mysql", "mariadb"):
+            yield (
+                "an INSERT IGNORE of many rows does not say which it left out; insert them one by"
+                " one, or give the key with each row"
+            )
+        if several and not dialect.insert_executemany_returning_sort_by_parameter_order:
             yield (
                 f"{dialect.name} does not return the keys of many rows; insert them one by one, add"
                 " the objects to a session, or give the key with each row"
             )
+
+    def _is_unknown_kind(self) -> bool:
+        return any(prefix.upper() not in _KNOWN_PREFIXES for prefix in prefixes(self.statement))
 
     def result(self) -> tuple[Insert, list[Row]]:
         """The statement and the parameter sets to execute instead."""

@@ -60,19 +60,29 @@ def seal_insert(
             batch.keep(bound, taken)
             del unknown[key]
     seal_conflicts(batch, bindings)
-    _refuse_ignore(batch, writes)
-    late = []
-    for binding, source, values in writes:
-        if any(bound.column.key in unknown for bound in binding.bound_columns):
-            late.append((binding, source, values))
-        else:
-            batch.seal(binding, source, values)
+    late, known = _split(writes, unknown)
+    _refuse_ignore(batch, known)
+    for binding, source, values in known:
+        batch.seal(binding, source, values)
     left = _leave_for_later(batch, late, unknown) if late else None
     sealed, sealed_rows = batch.result()
     return marked(sealed, left, batch.given, batch.defaulted), sealed_rows
 
 
 _Write = tuple[Binding, Source, Sequence[Any]]
+
+
+def _split(
+    writes: Sequence[_Write], unknown: Mapping[str, BoundColumn]
+) -> tuple[list[_Write], list[_Write]]:
+    """Those that are bound to what only the database will know, and the others."""
+    late: list[_Write] = []
+    known: list[_Write] = []
+    for write in writes:
+        binding, _, _ = write
+        needs = any(bound.column.key in unknown for bound in binding.bound_columns)
+        (late if needs else known).append(write)
+    return late, known
 
 
 def _writes(batch: InsertBatch, bindings: Mapping[str, Binding]) -> Iterator[_Write]:
@@ -170,14 +180,16 @@ def _leave_for_later(
         columns.append(encode_values(binding, values, batch.connection.dialect))
         empty = [None if value is None else EMPTY for value in values]
         batch.put(binding, source, empty, values)
-    batch.return_keys()
     rows = LateRows(
         batch.table,
         len(batch.rows),
         columns,
-        batch.known_parts(),
+        # IGNORE lets the database change what it is given: it is read back.
+        {} if batch.ignores() else batch.known_parts(),
         batch.options,
         savepoints=open_savepoints(batch.connection),
+        may_skip=batch.may_skip,
+        recount=not batch.return_keys(),
     )
     ledger_of(batch.connection).expect(rows)
     return rows

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Table
-from sqlalchemy.engine import ExceptionContext, ExecutionContext
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv.cell import join_parts
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.giving_back import count_rows
 from sqlalchemy_kmsenv.columns.late_updates import LateUpdate
-from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of, open_ledger
+from sqlalchemy_kmsenv.columns.ledger import LateRows, Ledger, ledger_of, open_ledger
 from sqlalchemy_kmsenv.columns.marks import late_rows_of
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealed import Sealed
@@ -26,15 +26,6 @@ from sqlalchemy_kmsenv.columns.transactions import schema_of
 
 EMPTY = Sealed(b"")
 """Stands in a cell until it is sealed: no envelope, so that reading it is an error."""
-
-
-def sending(
-    _: Connection, __: Any, ___: str, ____: Any, context: ExecutionContext, _____: bool
-) -> None:
-    """A ``before_cursor_execute`` listener: an INSERT of rows to be sealed later is sent."""
-    rows = late_rows_of(context.invoked_statement)
-    if rows is not None:
-        rows.sent = True
 
 
 def refused(error: ExceptionContext) -> None:
@@ -53,19 +44,32 @@ def after_insert(connection: Connection, rows: LateRows, result: CursorResult[An
         KeyServiceError: no data key could be had; the transaction cannot be committed.
     """
     ledger = ledger_of(connection)
+    if any(each is rows for each in ledger.under_way):
+        keys = [tuple(key) for key in result.inserted_primary_key_rows if key is not None]
+        if rows.may_skip and result.rowcount == 0:
+            learn(ledger, rows, [], [])
+        else:
+            learn(ledger, rows, range(len(keys)), keys)
+        if not ledger.flushing:
+            seal_waiting(connection)
+    if rows.recount:
+        count_rows(result.context, rows.count)
+
+
+def learn(ledger: Ledger, rows: LateRows, places: Sequence[int], keys: Sequence[Key]) -> None:
+    """Note the keys of the rows that an INSERT left, which wait from now on.
+
+    Raises:
+        UnboundValueError: the database did not say them.
+    """
     ledger.executed(rows)
-    keys = [tuple(key) for key in result.inserted_primary_key_rows if key is not None]
-    if len(keys) != rows.count or any(None in key for key in keys):
+    said = len(places) == rows.count or rows.may_skip
+    if not said or any(None in key for key in keys):
         raise UnboundValueError(
             f"the database did not say which rows of {rows.table.name} were inserted, so their"
             " encrypted columns cannot be sealed; roll back, and give the primary key with each row"
         )
-    rows.keys = keys
-    if rows.count > 1:
-        # The driver counted the last batch alone, since keys were asked for.
-        count_rows(result.context, rows.count)
-    if not ledger.flushing:
-        seal_waiting(connection)
+    rows.keep(places, keys)
 
 
 def seal_waiting(connection: Connection) -> None:
@@ -78,10 +82,23 @@ def seal_waiting(connection: Connection) -> None:
     ledger = ledger_of(connection)
     batches: dict[tuple[Any, ...], list[LateRows]] = {}
     for rows in ledger.waiting:
-        batches.setdefault(_batch_key(rows), []).append(rows)
+        if rows.count:
+            batches.setdefault(_batch_key(rows), []).append(rows)
     for inserts in batches.values():
         _seal(connection, inserts)
     ledger.waiting = []
+
+
+def seal_at_once(connection: Connection, rows: LateRows) -> list[tuple[Sealed | None, ...]]:
+    """Seal the rows of one INSERT, before those that wait; the cells of each, in their order.
+
+    Raises:
+        UnboundValueError, KeyServiceError: as for ``seal_waiting``.
+    """
+    cells = _seal(connection, [rows]) if rows.count else []
+    ledger = ledger_of(connection)
+    ledger.waiting = [each for each in ledger.waiting if each is not rows]
+    return cells
 
 
 def seal_waiting_of(connection: Connection, written: Table) -> None:
@@ -100,7 +117,7 @@ def _batch_key(rows: LateRows) -> tuple[Any, ...]:
     return rows.table.key, schema_of(rows.table, rows.options), names
 
 
-def _seal(connection: Connection, inserts: Sequence[LateRows]) -> None:
+def _seal(connection: Connection, inserts: Sequence[LateRows]) -> list[tuple[Sealed | None, ...]]:
     first = inserts[0]
     values: list[list[Sealed | None]] = [[] for _ in first.columns]
     for rows in inserts:
@@ -117,6 +134,7 @@ def _seal(connection: Connection, inserts: Sequence[LateRows]) -> None:
             " updated with their sealed values. Does a trigger or a row security policy hide them?"
             " Roll back, and give the primary key with each row"
         )
+    return cells
 
 
 def _parts(connection: Connection, rows: LateRows) -> dict[str, list[bytes]]:

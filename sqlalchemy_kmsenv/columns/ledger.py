@@ -37,8 +37,20 @@ class LateRows:
     """The primary key of each row, once the database has said it."""
     savepoints: frozenset[str] = frozenset()
     """The savepoints that were open when the rows were inserted."""
-    sent: bool = False
-    """Whether the database was given the INSERT, and has not refused it."""
+    sent: bool | None = None
+    """Whether the database was given the INSERT, and has not refused it; None before."""
+    may_skip: bool = False
+    """Whether the INSERT leaves out rows of which the database has one already."""
+    recount: bool = False
+    """Whether the driver would count these rows otherwise, had their keys not been asked for."""
+
+    def keep(self, places: Sequence[int], keys: Sequence[Key]) -> None:
+        """The database has made these rows alone, with these keys."""
+        if len(places) < self.count:
+            self.columns = [each.only(places) for each in self.columns]
+            self.parts = {name: [parts[i] for i in places] for name, parts in self.parts.items()}
+            self.count = len(places)
+        self.keys = list(keys)
 
 
 @dataclass(slots=True)
@@ -66,7 +78,11 @@ class Ledger:
         An INSERT of many rows that failed may have left some of them; one that was
         sent, and not refused, has left its row, whatever was raised since.
         """
-        lost = [rows for rows in self.under_way if rows.sent or rows.count > 1]
+        lost = [
+            rows
+            for rows in self.under_way
+            if rows.sent or (rows.count > 1 and rows.sent is not None)
+        ]
         return [*self.waiting, *lost]
 
     def rolled_back_to(self, savepoint: str) -> None:

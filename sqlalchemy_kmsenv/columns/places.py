@@ -198,7 +198,7 @@ class _Walk:
             self._exists(element)
         elif isinstance(element, TypeCoerce) and _gives_stored_bytes(element):
             self._source(unlabelled(element.clause))
-        elif _asks_for_null(element):
+        elif asks_for_null(element):
             self._source(unlabelled(element.left))
         elif isinstance(element, HasTraverseInternals) and not isinstance(element, ForUpdateArg):
             self._parts(element, place)
@@ -266,7 +266,8 @@ def _gives_stored_bytes(element: Any) -> bool:
     return isinstance(element.type, LargeBinary) and is_encrypted(element.clause)
 
 
-def _asks_for_null(element: Any) -> bool:
+def asks_for_null(element: Any) -> bool:
+    """Whether this is IS NULL or IS NOT NULL of an encrypted column."""
     return (
         isinstance(element, BinaryExpression)
         and element.operator in (operators.is_, operators.is_not)

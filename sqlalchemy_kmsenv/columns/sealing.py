@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.engine import Dialect
@@ -45,6 +45,22 @@ class EncodedValues:
             for index, envelope in zip(present, stored, strict=True):
                 result[index] = Sealed(envelope)
         return result
+
+    def only(self, places: Sequence[int]) -> EncodedValues:
+        """The values at these places, in this order."""
+        by_place = {place: i for i, place in enumerate(self._present())}
+        kept = [by_place[place] for place in places if place in by_place]
+        types = self.encoded.value_types
+        encoded = replace(
+            self.encoded,
+            payloads=[self.encoded.payloads[i] for i in kept],
+            value_types=None if types is None else [types[i] for i in kept],
+        )
+        present = [new for new, place in enumerate(places) if place in by_place]
+        return EncodedValues(self.binding, len(places), present, encoded)
+
+    def _present(self) -> Sequence[int]:
+        return range(self.count) if self.present is None else self.present
 
 
 def encode_values(binding: Binding, values: Sequence[Any], dialect: Dialect) -> EncodedValues:

@@ -6,11 +6,13 @@ what the objects hold without asking the database, what default functions were s
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tests.columns.differential import KEYS, both, observe, state, told
@@ -147,6 +149,121 @@ def core_uneven_rows(session, model):
         pytest.skip("docs/statements.md: not everywhere")
     rows = [EVEN[0] | {"scalar": "own", "tenant": "t2"}, {"name": "a", "text": "x"}]
     session.connection().execute(insert(model.table).values(rows))
+
+
+def _plainly(model: Any, rows: Any) -> list[Any]:
+    """Rows without keys, which no two models share where the application makes them."""
+    return [tuple(value for value in row if not isinstance(value, uuid.UUID)) for row in rows]
+
+
+@way
+def returning_entity(session, model):
+    """One object, of an ORM statement with its values."""
+    statement = insert(model.Note).values(name="a", text="x").returning(model.Note)
+    result = session.execute(statement)
+    return [{**state(note), "id": None, "same": note in session} for note in result.scalars()]
+
+
+@way
+def returning_entities(session, model):
+    """Many, of the ORM's bulk INSERT."""
+    statement = insert(model.Note).returning(model.Note, sort_by_parameter_order=True)
+    return [{**state(note), "id": None} for note in session.scalars(statement, EVEN)]
+
+
+@way
+def returning_entities_unsorted(session, model):
+    """Many, in the order that comes."""
+    statement = insert(model.Note).returning(model.Note)
+    return sorted(note.text for note in session.scalars(statement, EVEN))
+
+
+@way
+def returning_columns(session, model):
+    """Plain ones, encrypted ones, labels, NULL, in an order of their own."""
+    c = model.table.c
+    columns = (c.text, c.served, c.scoped.label("s"), c.touched, c.id, c.text.is_(None))
+    result = session.connection().execute(
+        insert(model.table).returning(*columns), {"name": "a", "text": "x"}
+    )
+    rows = result.all()
+    return list(result.keys()), _plainly(model, rows), result.rowcount
+
+
+@way
+def returning_columns_of_many(session, model):
+    """The same of many."""
+    c = model.table.c
+    statement = insert(model.table).returning(
+        c.text, c.served, c.scoped.label("s"), c.touched, c.id, sort_by_parameter_order=True
+    )
+    result = session.connection().execute(statement, EVEN)
+    return list(result.keys()), _plainly(model, result.all())
+
+
+@way
+def returning_a_plain_column(session, model):
+    """Neither the key nor anything that names the row."""
+    one = insert(model.table).values(name="a", text="x").returning(model.table.c.name)
+    first = session.connection().execute(one).all()
+    many = insert(model.Note).returning(model.Note.name)
+    return first, sorted(session.execute(many, EVEN).scalars())
+
+
+@way
+def returning_the_key(session, model):
+    """What most applications ask for."""
+    key = session.scalar(insert(model.Note).values(name="a", text="x").returning(model.Note.id))
+    keys = session.scalars(insert(model.Note).returning(model.Note.id), EVEN).all()
+    found = [session.get(model.Note, each).text for each in (key, *keys)]
+    return sorted(found), len({key, *keys})
+
+
+@way
+def returning_the_table(session, model):
+    """``returning(table)`` and ``return_defaults()``."""
+    connection = session.connection()
+    result = connection.execute(insert(model.table).returning(model.table), EVEN[0])
+    row = {**result.one()._mapping, "id": None}
+    result = connection.execute(insert(model.table).return_defaults(), EVEN[1])
+    defaults = {**result.returned_defaults._mapping, "id": None}
+    columns = (model.table.c.text, model.table.c.served)
+    result = connection.execute(insert(model.table).return_defaults(*columns), EVEN[2])
+    return row, defaults, result.returned_defaults.served
+
+
+@way
+def skipping(session, model):
+    """What is there already stays; what is new is written."""
+    connection = session.connection()
+    if connection.dialect.name == "mysql" and model.key == "default":
+        pytest.skip("docs/statements.md: IGNORE may change a key that is given")
+    connection.execute(insert(model.table), EVEN[:2])
+    counts = [connection.execute(_skip(session, model), row).rowcount for row in EVEN]
+    more = [{**row, "name": f"more {i % 2}"} for i, row in enumerate(EVEN)]
+    if connection.dialect.name != "mysql":
+        counts.append(connection.execute(_skip(session, model), more).rowcount)
+    return counts
+
+
+@way
+def skipping_and_returning(session, model):
+    """Only the rows that are new come back."""
+    if session.connection().dialect.name == "mysql":
+        pytest.skip("no RETURNING in SQLAlchemy's mysql dialects")
+    session.execute(insert(model.table), EVEN[1:2])
+    statement = _skip(session, model, model.Note).returning(model.Note.text)
+    one = session.scalars(statement.values(**EVEN[1])).all()
+    other = session.scalars(statement.values(**EVEN[0])).all()
+    return one, other, sorted(session.scalars(statement, EVEN).all())
+
+
+def _skip(session: Session, model: Any, target: Any = None) -> Any:
+    name = session.connection().dialect.name
+    into = model.table if target is None else target
+    if name == "mysql":
+        return insert(into).prefix_with("IGNORE")
+    return {"sqlite": sqlite, "postgresql": postgresql}[name].insert(into).on_conflict_do_nothing()
 
 
 def _three(session: Session, model: Any) -> list[Any]:

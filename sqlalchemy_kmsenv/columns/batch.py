@@ -17,9 +17,9 @@ from sqlalchemy_kmsenv.columns.dml import (
     Row,
     Rows,
     Source,
-    has_ordered_values,
     inline_values,
     values_of,
+    with_value,
 )
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
@@ -213,12 +213,7 @@ class Batch(Generic[S]):
         return name
 
     def _set_inline(self, column: Column[Any], parameter: BindParameter[Any]) -> None:
-        if has_ordered_values(self.statement):
-            raise UnboundValueError(
-                f"{described(column)} is encrypted and cannot be written with ordered_values();"
-                " use values()"
-            )
-        self.statement = self.statement.values({self._inline[column.key].key: parameter})
+        self.statement = with_value(self.statement, self._inline[column.key].key, parameter)
 
     def _sections_of(self, bound_columns: Iterable[BoundColumn]) -> list[bytes]:
         keys = tuple(bound.column.key for bound in bound_columns)

@@ -112,12 +112,12 @@ def _bound_column(table: Table, name: str, where: str, role: str) -> BoundColumn
             f"{where}: {role} column {name!r} is nullable, and a value cannot be bound to NULL;"
             " declare it with nullable=False"
         )
-    _refuse_changing(column, where, role)
     if column.computed is not None:
         raise ConfigurationError(
             f"{where}: {role} column {name!r} is computed by the database, so its value is not"
             " known when a value is sealed; name a column that the application writes"
         )
+    _refuse_changing(column, where, role)
     return _of_kind(column, f"{where}: {role} column {name!r}")
 
 
@@ -132,10 +132,16 @@ def _refuse_changing(column: Column[Any], where: str, role: str) -> None:
     for key in column.foreign_keys:
         rule = (key.onupdate or getattr(key.constraint, "onupdate", None) or "").upper()
         if rule not in ("", "NO ACTION", "RESTRICT"):
+            other = (
+                "name another column as scope"
+                if role == "scope"
+                else "name columns that never change with identity=[...], or give up row binding"
+                ' with bind="column"'
+            )
             raise ConfigurationError(
                 f"{described} is a foreign key ON UPDATE {rule}: the database would change it, and"
-                " leave the values of the row behind. Use a key that never changes, or change it"
-                " through the ORM (passive_updates=False)"
+                " leave the values of the row behind. Where the key that it refers to never"
+                f" changes, take onupdate out of the foreign key, in the database too; else {other}"
             )
 
 

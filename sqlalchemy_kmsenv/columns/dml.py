@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import (
     BindParameter,
@@ -140,9 +140,18 @@ def copy_of(statement: S) -> S:
     return statement._generate()
 
 
-def has_ordered_values(statement: Insert | Update) -> bool:
-    """Whether SQLAlchemy 2.0 keeps the values as a list, which cannot be replaced in part."""
-    return bool(getattr(statement, "_ordered_values", None))
+def with_value(statement: S, key: Any, value: Any) -> S:
+    """The statement with another value under a key that ``values()`` was given, in its place."""
+    ordered = getattr(statement, "_ordered_values", None)
+    copy: Any = copy_of(statement)
+    if ordered:
+        # SQLAlchemy 2.0 keeps what ordered_values() is given as a list.
+        copy._ordered_values = [
+            (each, value if each is key else former) for each, former in ordered
+        ]
+    else:
+        copy._values = copy._values.union({key: value})
+    return cast("S", copy)
 
 
 def inline_rows(statement: Insert, table: Table) -> list[dict[str, Any]]:

@@ -120,8 +120,8 @@ class Encrypted(TypeDecorator[_Value]):
         column = self.column
         if column is None:
             raise UnboundValueError(
-                f"{self!r} belongs to no column of a table, so nothing can be sealed or opened"
-                " with it; declare it on a column"
+                f"{self!r} belongs to no column of a Table, so nothing can be sealed or opened"
+                f" with it. {_DECLARE_A_TABLE}"
             )
         owner = column.type
         binding = owner._binding if isinstance(owner, Encrypted) else self._binding
@@ -261,7 +261,19 @@ def _checked_pad_to(pad_to: int | None) -> int | None:
     return pad_to
 
 
+_DECLARE_A_TABLE = (
+    "table() and column() do not say which row a value is in; declare a Table(...) with its primary"
+    " key and this column, in a MetaData of its own if need be, as in a migration, and call"
+    " attach_keyrings(metadata, ...)"
+)
+
+
 def _refuse_plaintext(encrypted: Encrypted[Any]) -> NoReturn:
+    if encrypted.column is None:
+        raise UnboundValueError(
+            "this statement gives a value for an encrypted column that belongs to no Table; nothing"
+            f" was sent. {_DECLARE_A_TABLE}"
+        )
     raise UnboundValueError(
         f"{_column_name(encrypted)} is encrypted, and this statement gives a value for it in a"
         " place that names no row; nothing was sent. Write it with the ORM, with insert(table) and"

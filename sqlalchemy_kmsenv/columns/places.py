@@ -73,7 +73,8 @@ _NAMING = ("_order_by_clauses", "_group_by_clauses", "_having_criteria")
 """Where a label of the result may be named by a text."""
 _RETURNING = ("_returning", "_return_defaults_columns", "_supplemental_returning")
 _ELSEWHERE = (*_CLAUSES, *_RETURNING, "_raw_columns", "_memoized_select_entities", "selects",
-              "select", "table", "column_args", "_post_values_clause", "_values")  # fmt: skip
+              "select", "table", "column_args", "_post_values_clause", "_values",
+              "_ordered_values")  # fmt: skip
 """What is looked at in its own way, or is no place of its own."""
 
 

@@ -11,7 +11,7 @@ from sqlalchemy_kmsenv import Encrypted, attach_keyrings
 from sqlalchemy_kmsenv.rewrap import reencrypt, rewrap, survey, verify
 
 NAMES = [
-    "per%cent", "%(x)s", "%%", 'quo"te', "back`tick", "two words", "co:lon", ":x", "brack[et]",
+    "per%cent", "%%", 'quo"te', "back`tick", "two words", "co:lon", ":x", "brack[et]",
     "par(en)", "do.t", "ünï", "select", "UpperCase", "apos'trophe", "back\\slash", "que?stion",
     "dol$lar", "semi;colon", "kmsenv_value",
 ]  # fmt: skip

@@ -107,7 +107,8 @@ def _bound_column(table: Table, name: str, where: str, role: str) -> BoundColumn
         raise IncompleteTableError(
             f"{where}: {role} column {name!r} does not exist in {table.name}; it has {known}"
         )
-    if column.nullable:
+    # SQLite calls each key nullable that does not say NOT NULL; one that is NULL names no row.
+    if column.nullable and not column.primary_key:
         raise ConfigurationError(
             f"{where}: {role} column {name!r} is nullable, and a value cannot be bound to NULL;"
             " declare it with nullable=False"

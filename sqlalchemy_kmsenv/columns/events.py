@@ -76,8 +76,9 @@ def _check_defined_table(table: Table, _: Any) -> None:
     try:
         _check_table(table)
     except IncompleteTableError:
-        # A model is looked at again when it is mapped, created or given its keyrings.
-        if attached_keyrings(table.metadata):
+        # A model is looked at again when it is mapped, created or given its keyrings; one without
+        # a key may be waiting for automap or DeferredReflection to read it from the database.
+        if attached_keyrings(table.metadata) and table.primary_key.columns:
             raise
 
 

@@ -125,6 +125,24 @@ _POSTGRESQL: _Texts = {
     (DATETIME_PART, Form.UTC): _postgresql_datetime("pg_catalog.timezone('UTC', {0})", '"Z"'),
 }
 
+# In these several bytes are one character, or some are none and become a question mark.
+_ROUND_TRIP = (
+    "cp932", "sjis", "ujis", "eucjpms", "big5", "gbk", "gb2312", "euckr",
+    "latin2", "latin5", "cp1250", "cp1251", "koi8r", "greek",
+)  # fmt: skip
+
+
+def _mysql_text() -> str:
+    """The UTF-8 of a text, or NULL for bytes that are not what its characters are written as."""
+    text, raw = "convert({0} using utf8mb4)", "hex(cast({0} as binary))"
+    back = " ".join(f"WHEN '{name}' THEN hex(convert({text} using {name}))" for name in _ROUND_TRIP)
+    unchanged = f"CASE charset({{0}}) {back} ELSE IF(locate('?', {text}) = 0, {raw}, NULL) END"
+    return (
+        f"lower(CASE WHEN charset({{0}}) IN ('utf8mb4', 'utf8mb3', 'utf8', 'ascii') THEN {raw}"
+        f" WHEN charset({{0}}) = 'latin1' OR {raw} = {unchanged} THEN hex({text}) END)"
+    )
+
+
 _MYSQL_HYPHENS = Rendering(
     # Also a column of type UUID: it may be CHAR in the database, where hyphens are anywhere.
     f"CASE WHEN cast({{0}} as char) LIKE '{_HYPHENATED}'"
@@ -138,7 +156,7 @@ _MYSQL_DATETIME = (
 # A function of MySQL and MariaDB comes before a stored one of the same name.
 _MYSQL: _Texts = {
     (INT_PART, Form.ONLY): Rendering("{0}"),
-    (STR_PART, Form.ONLY): Rendering("lower(hex(convert({0} using utf8mb4)))"),
+    (STR_PART, Form.ONLY): Rendering(_mysql_text(), True),
     (BYTES_PART, Form.ONLY): Rendering("lower(hex({0}))"),
     (UUID_PART, Form.NATIVE): _MYSQL_HYPHENS,
     (UUID_PART, Form.HYPHENS): _MYSQL_HYPHENS,

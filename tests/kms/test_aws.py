@@ -460,6 +460,17 @@ def test_error_code_decides_who_has_to_act(stub, code, kind):
         assert facts == ("Decrypt", code, "request-7")
 
 
+def test_what_to_do_is_said_whole(stub):
+    """AWS does not tell a damaged data key from one of another context, so both are named."""
+    stub.answer = error("InvalidCiphertextException")
+    with pytest.raises(WrongCellError) as caught:
+        stubbed(stub).unwrap(WRAPPED, CONTEXT, key_arn=KEY_ARN)
+    assert str(caught.value).endswith(
+        ": the data key was not wrapped by that key under this encryption context, or it is"
+        " damaged: look whether the stored value was altered or moved"
+    )
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

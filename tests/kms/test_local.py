@@ -526,3 +526,44 @@ def test_nothing_that_holds_a_key_is_pickled(tmp_path):
     for secret in (kms, kms.generate_data_key({})):
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(secret)
+
+
+# What the operating system sees
+
+
+def test_a_lock_file_that_cannot_be_made_is_an_outage_and_not_a_crash(kms, path):
+    """A directory without the right to write, or a full disk."""
+    lock = path.with_name(f"{path.name}.lock")
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(KeyServiceUnavailableError, match="cannot be written") as caught:
+        kms.rotate()
+    assert caught.value.code == "EISDIR"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux only")
+def test_a_refused_file_is_closed(kms, path):
+    """A process that retries would run out of files."""
+    path.chmod(0o644)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        with pytest.raises(ConfigurationError):
+            kms.resolve()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_was_rotated_is_on_the_disk_before_it_is_used(kms, path, monkeypatch):
+    """A power cut must not leave data keys whose KMS key is in no file."""
+    synced = []
+    fsync = os.fsync
+
+    def recorded(handle):
+        status = os.fstat(handle)
+        synced.append((status.st_ino, status.st_size))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    kms.rotate()
+    status = path.stat()
+    assert (status.st_ino, status.st_size) in synced
+    assert path.parent.stat().st_ino in [inode for inode, _ in synced]

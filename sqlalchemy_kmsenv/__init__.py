@@ -6,7 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from sqlalchemy_kmsenv.by_hand import Explanation, Finding, explain, open_cells, seal_cells
-from sqlalchemy_kmsenv.columns import Encrypted, RevokedDataKeys, UnboundValueError, attach_keyrings
+from sqlalchemy_kmsenv.columns import (
+    Encrypted,
+    Refused,
+    RevokedDataKeys,
+    UnboundValueError,
+    attach_keyrings,
+)
 from sqlalchemy_kmsenv.errors import (
     AuditError,
     ConfigurationError,
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy_kmsenv.kms import AwsKms, LocalKms
 
 # Errors are shown by their public names.
-for _public in (Encrypted, UnboundValueError):
+for _public in (Encrypted, Refused, UnboundValueError):
     _public.__module__ = __name__
 del _public
 
@@ -53,6 +59,7 @@ __all__ = [
     "KmsEnvError",
     "LocalKms",
     "RefusalKind",
+    "Refused",
     "RevokedDataKeys",
     "RevokedKeyError",
     "UnboundValueError",

@@ -17,6 +17,7 @@ from sqlalchemy_kmsenv.columns.giving_back import give_back
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
 from sqlalchemy_kmsenv.columns.late_sealing import after_insert, refused
 from sqlalchemy_kmsenv.columns.logical_names import claim_logical_name
+from sqlalchemy_kmsenv.columns.marking import check_option, mark_result
 from sqlalchemy_kmsenv.columns.marks import execution_of
 from sqlalchemy_kmsenv.columns.other_targets import refuse_other_targets
 from sqlalchemy_kmsenv.columns.plan import (
@@ -100,6 +101,7 @@ def _seal_statement(
     single: Any,
     options: Options,
 ) -> tuple[Any, Any, Any]:
+    check_option(options)
     if not isinstance(statement, (Insert, Update)):
         return statement, many, single
     refuse_other_targets(statement, many or ([single] if single else []))
@@ -127,8 +129,9 @@ def _next_statement(*_: Any) -> None:
 
 
 def _after_statement(
-    connection: Connection, statement: Any, _: Any, __: Any, ___: Any, result: Any
+    connection: Connection, statement: Any, _: Any, __: Any, options: Options, result: Any
 ) -> None:
+    mark_result(result, options)
     execution = execution_of(statement)
     if execution is None:
         return

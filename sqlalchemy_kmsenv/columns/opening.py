@@ -15,6 +15,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy_kmsenv.aead import LARGE_VALUE_BYTES, NONCE_BYTES
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.careful_opening import CarefulReader, Way
+from sqlalchemy_kmsenv.columns.marking import with_marking
 from sqlalchemy_kmsenv.envelope import MAGIC
 from sqlalchemy_kmsenv.keyring.data_keys import OpeningKey
 from sqlalchemy_kmsenv.keyring.stats import Counts
@@ -33,8 +34,8 @@ def cell_opener(binding: Binding, dialect: Dialect) -> Callable[[Any], Any]:
     """
     reader = CarefulReader(binding, dialect)
     if binding.shares_data_keys:
-        return _opener_of_shared_keys(reader)
-    return _opener_of_scoped_keys(reader)
+        return with_marking(_opener_of_shared_keys(reader))
+    return with_marking(_opener_of_scoped_keys(reader))
 
 
 def _opener_of_shared_keys(reader: CarefulReader) -> Callable[[Any], Any]:

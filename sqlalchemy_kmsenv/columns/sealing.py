@@ -12,6 +12,7 @@ from sqlalchemy_kmsenv.cell import associated_prefix
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.inner import Encoded
+from sqlalchemy_kmsenv.columns.refused import Refused, refused_as_value
 from sqlalchemy_kmsenv.columns.sealed import Sealed
 from sqlalchemy_kmsenv.keyring import Keyring
 
@@ -71,7 +72,11 @@ def encode_values(binding: Binding, values: Sequence[Any], dialect: Dialect) -> 
     """
     present: Sequence[int] | None = None
     given = values
-    if type(None) in set(map(type, values)):
+    kinds = set(map(type, values))
+    if Refused in kinds:
+        column = binding.column
+        raise refused_as_value(f"{column.table.name}.{column.name}")
+    if type(None) in kinds:
         present = [index for index, value in enumerate(values) if value is not None]
         given = [values[index] for index in present]
     encoded = binding.values.encode_many(given, dialect)

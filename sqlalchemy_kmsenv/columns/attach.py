@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import MetaData
 
-from sqlalchemy_kmsenv.columns.attached import attached_keyrings
+from sqlalchemy_kmsenv.columns.attached import attached_keyrings, remember
 from sqlalchemy_kmsenv.columns.plan import encrypted_columns
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring import Keyring
@@ -40,5 +40,6 @@ def attach_keyrings(metadata: MetaData, default: Keyring | None = None, **named:
             # What was found to have leaked is not believed again in this process.
             keyring.revoke(*replaced.revoked)
             replaced.forget()
+    remember(metadata)
     for table in metadata.tables.values():
         encrypted_columns(table)

@@ -3,8 +3,9 @@
 Reads private attributes: ``_values``,
 ``_multi_values``, ``_ordered_values``, ``_select_names``, ``_prefixes``, ``_inline``,
 ``_generate``, ``_annotations``, ``_returning``, ``_supplemental_returning``,
-``_return_defaults`` and ``_sort_by_parameter_order`` of ``Insert`` and ``Update``, seen on
-2.0.36 and 2.1.9 (``tests/columns/test_dml.py`` holds them to it).
+``_return_defaults`` and ``_sort_by_parameter_order`` of ``Insert`` and ``Update``, and
+``_insert_sentinel`` of ``Column``, seen on 2.0.36 and 2.1.9
+(``tests/columns/test_dml.py`` holds them to it).
 """
 
 from __future__ import annotations
@@ -197,6 +198,12 @@ def returns_rows(statement: Any, *, explicitly: bool = False) -> bool:
 def is_sorted(statement: Insert) -> bool:
     """Whether what it returns comes in the order of its parameter sets."""
     return bool(statement._sort_by_parameter_order)
+
+
+def marks_key_as_sentinel(table: Table) -> bool:
+    """Whether ``insert_sentinel=True`` stands on the key that the database makes."""
+    column = table.autoincrement_column
+    return column is not None and bool(column._insert_sentinel)
 
 
 def has_return_defaults(statement: Insert) -> bool:

@@ -88,6 +88,7 @@ class Encrypted(TypeDecorator[_Value]):
         self._check_bind()
         self.hashable = self.inner.hashable
         self._evaluates_none: bool | None = None
+        self.was_pickled = False
         self._column: Column[Any] | None = None
         self._binding: Binding | None = None
 
@@ -198,7 +199,7 @@ class Encrypted(TypeDecorator[_Value]):
         return render_encrypted(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_binding": None}
+        return {**self.__dict__, "_binding": None, "was_pickled": True}
 
     comparator_factory = EncryptedComparator
 

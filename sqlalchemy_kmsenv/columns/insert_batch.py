@@ -20,6 +20,7 @@ from sqlalchemy_kmsenv.columns.dml import (
     inline_rows,
     is_inline,
     is_sorted,
+    marks_key_as_sentinel,
     prefixes,
     returns_rows,
     with_inline_rows,
@@ -203,6 +204,11 @@ class InsertBatch(Batch[Insert]):
             yield (
                 "an INSERT IGNORE of many rows does not say which it left out; insert them one by"
                 " one, or give the key with each row"
+            )
+        if several and dialect.name == "sqlite" and marks_key_as_sentinel(self.table):
+            yield (
+                "insert_sentinel=True on it keeps SQLAlchemy from sorting what SQLite returns;"
+                " leave that out, insert the rows one by one, or give the key with each row"
             )
         if several and not dialect.insert_executemany_returning_sort_by_parameter_order:
             yield (

@@ -24,7 +24,8 @@ def commits_by_itself(connection: Connection) -> bool:
         return bool(driver.get_autocommit())
     if getattr(driver, "autocommit", None) is True:  # sqlite3 since Python 3.12, psycopg
         return True
-    if hasattr(driver, "in_transaction"):  # sqlite3, aiosqlite
+    if hasattr(driver, "in_transaction") and hasattr(driver, "isolation_level"):
+        # sqlite3, aiosqlite; mysql-connector has only the first of the two.
         return driver.isolation_level is None and not driver.in_transaction
     # psycopg and psycopg2; asyncpg's adapter answers for its driver.
     for level in (driver, connection.connection.dbapi_connection):

@@ -204,3 +204,34 @@ def test_a_refused_insert_of_many_can_be_rolled_back_to(engine, table):
         assert session.scalars(skip, rows).all() == ["b", "c"]
         session.commit()
         assert session.scalars(select(table.c.text)).all() == ["a", "b", "c"]
+
+
+@on("sqlite")
+def test_a_key_that_is_marked_as_a_sentinel_is_refused_in_words(engine, metadata, keyring):
+    """SQLAlchemy sorts no rows by such a key on SQLite, and says so after the fact."""
+    made = Table(
+        "kmsenv_returned_sentinel",
+        metadata,
+        Column("id", Integer, primary_key=True, insert_sentinel=True),
+        Column("text", Encrypted(String)),
+    )
+    attach_keyrings(metadata, keyring)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        with pytest.raises(UnboundValueError, match="insert_sentinel=True"):
+            connection.execute(insert(made), [{"text": "x"}, {"text": "y"}])
+        connection.execute(insert(made), [{"text": "x"}])
+        connection.execute(insert(made), [{"id": 7, "text": "y"}, {"id": 8, "text": "z"}])
+        assert connection.scalars(select(made.c.text)).all() == ["x", "y", "z"]
+
+
+@on("mariadb")
+@pytest.mark.parametrize("name", ["objects", "core_one", "bulk_statement", "changed_objects"])
+def test_mysql_connector_says_whether_a_transaction_is_open(engine, keyring, name):
+    """Its connections have ``in_transaction``, and no ``isolation_level``."""
+    pytest.importorskip("mysql.connector")
+    own = create_engine(engine.url.set(drivername="mysql+mysqlconnector"))
+    try:
+        _compare(own, keyring, name)
+    finally:
+        own.dispose()

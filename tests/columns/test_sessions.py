@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, String, create_engine, event, insert, select
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    insert,
+    select,
+)
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -17,7 +28,14 @@ from sqlalchemy.orm import (
     with_expression,
 )
 
-from sqlalchemy_kmsenv import Encrypted, EnvelopeError, InvalidValueError, attach_keyrings
+from sqlalchemy_kmsenv import (
+    ConfigurationError,
+    Encrypted,
+    EnvelopeError,
+    InvalidValueError,
+    Keyring,
+    attach_keyrings,
+)
 from tests.conftest import on
 
 
@@ -177,3 +195,27 @@ def test_a_connection_that_is_lost_in_a_transaction_is_reported_as_that(engine, 
 
     with engine.connect() as connection:
         assert connection.execute(select(models.table.c.note)).all() == []
+
+
+def test_a_pickled_statement_finds_the_keyring_of_its_table(engine, metadata, keyring, kms):
+    """Its table comes with a MetaData of its own, which has none."""
+    notes = Table(
+        f"kmsenv_pickled_{engine.dialect.name}",  # Looked for in the whole process.
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("text", Encrypted(String)),
+    )
+    statements = pickle.dumps([insert(notes).values(id=1, text="x"), select(notes)])
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        written, read = pickle.loads(statements)  # noqa: S301  made above
+        with pytest.raises(ConfigurationError):
+            connection.execute(written)
+        attach_keyrings(metadata, keyring)
+        connection.execute(written)
+        assert connection.execute(read).all() == [(1, "x")]
+        other = MetaData()
+        notes.to_metadata(other)
+        attach_keyrings(other, Keyring(kms))  # Two tables could be meant from now on.
+        with pytest.raises(ConfigurationError):
+            connection.execute(pickle.loads(statements)[0])  # noqa: S301  likewise

@@ -109,10 +109,13 @@ def _by_row(batch: InsertBatch, binding: Binding, envelopes: Sequence[Sealed | N
     """Each row's envelope, told apart by what the value is bound to."""
     new = new_row(batch.statement)
     named: list[list[Any]] = [[] for _ in envelopes]
+    dialect = batch.connection.dialect
     for bound in binding.bound_columns:
-        exact = compares_exactly(bound, batch.connection.dialect.name)
-        column = new[bound.column.key]
-        for conditions, value in zip(named, batch.known_values(bound.column), strict=True):
-            conditions.append(column == value if exact else StoredText(column) == spelled(value))
+        column, values = new[bound.column.key], batch.known_values(bound.column)
+        if not compares_exactly(bound, dialect.name):
+            column = StoredText(column)
+            values = [spelled(text) for text in bound.stored_values(values, dialect)]
+        for conditions, value in zip(named, values, strict=True):
+            conditions.append(column == value)
     cells = [_constant(binding, envelope) for envelope in envelopes]
     return case(*zip(map(and_, *zip(*named, strict=True)), cells, strict=True))

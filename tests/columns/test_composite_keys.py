@@ -1,16 +1,21 @@
 """UPDATE of rows with keys of several columns: of every kind, bound in every way, on every path."""
 
 import datetime as dt
+import enum
 import uuid
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import (
+    CHAR,
     Date,
+    DateTime,
+    Enum,
     Integer,
     LargeBinary,
     String,
+    TypeDecorator,
     Uuid,
     bindparam,
     event,
@@ -23,6 +28,25 @@ from sqlalchemy.orm import DeclarativeBase, Session, load_only, mapped_column
 
 from sqlalchemy_kmsenv import Encrypted, attach_keyrings
 
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = "b"
+
+
+class Guid(TypeDecorator):
+    """The recipe of SQLAlchemy's documentation, by text."""
+
+    impl = CHAR(32)
+    cache_ok = True
+
+    def process_bind_param(self, value, dialect):
+        return None if value is None else value.hex
+
+    def process_result_value(self, value, dialect):
+        return None if value is None else uuid.UUID(value)
+
+
 KINDS: dict[str, tuple[Any, list[Any]]] = {
     "int": (Integer, [1, -5]),
     "str": (String(20), ["Ab", "%(a)s: é"]),
@@ -30,10 +54,16 @@ KINDS: dict[str, tuple[Any, list[Any]]] = {
     "text_uuid": (Uuid(as_uuid=False), [str(uuid.UUID(int=5)), str(uuid.UUID(int=6))]),
     "bytes": (LargeBinary(20).with_variant(mysql.VARBINARY(20), "mysql"), [b"", b"a:\x00\xff"]),
     "date": (Date, [dt.date(1000, 12, 31), dt.date(2026, 1, 2)]),
+    "time": (
+        DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql"),
+        list(map(dt.datetime.fromisoformat, ["2026-01-02 03:04:05.000006", "1000-12-31"])),
+    ),
+    "enum": (Enum(Color), [Color.RED, Color.BLUE]),
+    "guid": (Guid, [uuid.UUID(int=1), uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")]),
 }
 KEYS = [
     "int int", "int str", "str uuid", "uuid bytes", "bytes date", "date int", "text_uuid str",
-    "int str uuid", "bytes date int", "str str text_uuid",
+    "guid time", "enum int", "int str uuid", "bytes date int", "guid enum time",
 ]  # fmt: skip
 COLUMNS: dict[str, Any] = {
     "own": {},

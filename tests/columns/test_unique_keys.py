@@ -25,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 
 from sqlalchemy_kmsenv import ConfigurationError, Encrypted, UnboundValueError, attach_keyrings
+from tests.columns.test_composite_keys import Guid
 from tests.conftest import on
 
 VALUES: dict[str, tuple[Any, list[Any]]] = {
@@ -32,6 +33,7 @@ VALUES: dict[str, tuple[Any, list[Any]]] = {
     "int": (Integer, [5, 6]),
     "uuid": (Uuid, [uuid.UUID(int=1), uuid.UUID(int=2)]),
     "bytes": (LargeBinary(20).with_variant(mysql.VARBINARY(20), "mysql"), [b"a", b"b"]),
+    "guid": (Guid, [uuid.UUID(int=1), uuid.UUID(int=2)]),
     "date": (Date, [dt.date(2026, 1, 1), dt.date(2026, 1, 2)]),
 }
 

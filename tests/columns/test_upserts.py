@@ -1,14 +1,27 @@
 """Upserts: which values reach the row that is there, and that each opens in it."""
 
+import uuid
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, String, bindparam, case, event, func, insert, select
+from sqlalchemy import (
+    Column,
+    Integer,
+    String,
+    Table,
+    bindparam,
+    case,
+    event,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
 from sqlalchemy_kmsenv import Encrypted, UnboundValueError, attach_keyrings
+from tests.columns.test_composite_keys import Guid
 from tests.conftest import on
 
 DIALECTS: dict[str, Any] = {"sqlite": sqlite, "postgresql": postgresql, "mariadb": mysql}
@@ -268,3 +281,28 @@ def test_no_plaintext_of_an_upsert_reaches_the_driver(database, engine, models):
         connection.execute(statement)
     assert sent
     assert not any("canary" in each for each in sent)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_key_of_the_applications_own_type_decides(rows, engine, database, metadata, keyring):
+    """The GUID recipe: both the comparison and the parts go by what it stores."""
+    table = Table(
+        "kmsenv_guids",
+        metadata,
+        Column("key", Guid, primary_key=True),
+        Column("value", Encrypted(String)),
+    )
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    keys = [uuid.UUID(int=number) for number in range(rows)]
+    new = DIALECTS[database].insert(table)
+    new = new.values([{"key": key, "value": "inserted"} for key in keys])
+    if database == "mariadb":
+        upsert = new.on_duplicate_key_update(key=new.inserted.key, value="set")
+    else:
+        upsert = new.on_conflict_do_update(index_elements=["key"], set_={"value": "set"})
+    for expected in ("inserted", "set"):
+        with engine.begin() as connection:
+            connection.execute(upsert)
+            assert connection.scalars(select(table.c.value)).all() == [expected] * rows

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy_kmsenv.envelope import MAGIC, SUITE_AES_256_GCM_HKDF
+from sqlalchemy_kmsenv.printable import printable
 
 PART_END = b":"
 _MAX_NAME_BYTES = 0xFFFF
@@ -172,7 +173,7 @@ def context_text(part: bytes) -> str:
 def readable_part(part: bytes) -> str:
     """A part as a person reads it; never fails, since it serves error messages."""
     try:
-        return context_text(part)
+        return printable(context_text(part))
     except ValueError:
         return "unreadable"
 

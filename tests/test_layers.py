@@ -10,7 +10,7 @@ import sqlalchemy_kmsenv
 PACKAGE = Path(sqlalchemy_kmsenv.__file__).parent
 # From the bottom to the top; a module may import from its own layer and from those below.
 LAYERS = [
-    {"errors", "defaults", "version"},
+    {"errors", "defaults", "printable", "version"},
     {"envelope", "cell", "context", "codecs", "json_text"},
     {"aead"},
     {"kms"},

@@ -28,6 +28,7 @@ from sqlalchemy_kmsenv.errors import (
 )
 from sqlalchemy_kmsenv.keyring import CommitmentError
 from sqlalchemy_kmsenv.keyring.data_keys import OpeningKey
+from sqlalchemy_kmsenv.printable import printable
 
 
 class Finding(enum.StrEnum):
@@ -112,7 +113,8 @@ class _Place:
         """The cell with its scope, for people."""
         pairs = dict(self.binding.pairs(self.section))
         scope = ", ".join(
-            f"{bound.column.name} {pairs[bound.column.name]}" for bound in self.binding.scope
+            f"{bound.column.name} {printable(pairs[bound.column.name])}"
+            for bound in self.binding.scope
         )
         return f"{self.cell}, {scope}" if scope else str(self.cell)
 

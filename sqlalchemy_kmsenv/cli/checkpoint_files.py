@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from sqlalchemy_kmsenv.cli.database import Database
+from sqlalchemy_kmsenv.cli.database import Database, shown_url
 from sqlalchemy_kmsenv.cli.refusals import Refusal
 from sqlalchemy_kmsenv.cli.subject import Models
 
@@ -53,7 +53,7 @@ def _default_name(kind: str, database: Database, models: Models, more: Sequence[
     keys = models.keys
     job = [
         kind,
-        url.render_as_string(hide_password=True),
+        shown_url(url),
         models.path,
         sorted(models.columns),
         [[named.name, named.uri] for named in (*keys.keyrings, *keys.to)],

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, MetaData, create_engine, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from sqlalchemy_kmsenv.cli.refusals import Refusal
+from sqlalchemy_kmsenv.cli.refusals import Refusal, driver_words
 from sqlalchemy_kmsenv.cli.subject import Models
 
 
@@ -55,6 +55,15 @@ def database_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_database
 
 
+def shown_url(url: URL) -> str:
+    """A URL as it may be printed: drivers take passwords in the query, too, by any name."""
+    query = {name: value if name in _SHOWN else "***" for name, value in url.query.items()}
+    return url.set(query=query).render_as_string(hide_password=True)
+
+
+_SHOWN = frozenset(["host", "port", "unix_socket", "service", "charset"])
+
+
 def _parsed(text: str) -> URL:
     # The text is not repeated, nor the error that may repeat it: it may hold a password.
     try:
@@ -87,13 +96,13 @@ def _created(url: URL) -> Engine:
 
 
 def _check_tables(engine: Engine, models: Models, metadata: MetaData) -> None:
-    shown = engine.url.render_as_string(hide_password=True)
+    shown = shown_url(engine.url)
     tables = {binding.column.table for binding in models.bindings(metadata).values()}
     try:
         with engine.connect() as connection:
             here = inspect(connection)
             absent = [t.fullname for t in tables if not here.has_table(t.name, schema=t.schema)]
     except DBAPIError as error:
-        raise Refusal(f"{shown} cannot be reached: {error.orig}") from error
+        raise Refusal(f"{shown} cannot be reached: {driver_words(error)}") from error
     if absent:
         raise Refusal(f"{shown} has no table {', '.join(sorted(absent))}: is it another database?")

@@ -25,6 +25,10 @@ from sqlalchemy_kmsenv.cli.options import (
 from sqlalchemy_kmsenv.columns.binding import Bind, Scope
 from sqlalchemy_kmsenv.rewrap import FormerBinding
 
+_REVOKE = (
+    "Whoever has these data keys can still make values that open, until the keyring of each"
+    " process refuses them. Add to it: "
+)
 _SCOPES_OF_WORDS: dict[str, Scope] = {"column": "column", "row": "row"}
 
 
@@ -109,6 +113,11 @@ def reencrypt(
             checkpoint=path,
             **kms,
             **started.options,
+        )
+    if report.ok and data_keys and not dry_run:
+        # On standard error: the document alone is on the other.
+        click.echo(
+            f"{_REVOKE}Keyring(..., revoked={sorted(map(str.lower, data_keys))!r})", err=True
         )
     end_report(report, checkpoint=path, as_json=as_json)
 

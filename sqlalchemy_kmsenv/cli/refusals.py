@@ -9,6 +9,7 @@ import click
 from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv.errors import ConfigurationError, KmsEnvError
+from sqlalchemy_kmsenv.printable import printable
 from sqlalchemy_kmsenv.rewrap import PreflightError
 
 EXIT_DONE = 0
@@ -40,4 +41,4 @@ def in_words() -> Iterator[None]:
 def driver_words(error: DBAPIError) -> str:
     """The first line of what the driver says: the rest may hold the statement's parameters."""
     lines = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-    return lines[0]
+    return printable(lines[0])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +27,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.rewrap.exclusion import held_name
 from sqlalchemy_kmsenv.rewrap.partitions import Partition
+from sqlalchemy_kmsenv.rewrap.private_files import (
+    held_file,
+    lock_file,
+    read_private,
+    write_private,
+)
 from sqlalchemy_kmsenv.rewrap.refusals import CheckpointError
 
 _FORMAT = 1
@@ -39,6 +47,10 @@ Kept = Mapping[str, Sequence[Partition]]
 
 class CheckpointStore(Protocol):
     """What a job needs of a checkpoint. ``job`` says which job it is, as JSON."""
+
+    def held(self, engine: Engine) -> AbstractContextManager[bool]:
+        """Keep other jobs off inside of the block; False where another one is at work."""
+        ...
 
     def load(self, engine: Engine) -> tuple[Any, Kept] | None:
         """The job that was kept, and how far it was; None where nothing is kept.
@@ -93,20 +105,34 @@ class TableCheckpoint:
 
 
 class FileStore:
-    """The job in a file."""
+    """The job in a file; one that others cannot write, since it says what is done."""
 
     def __init__(self, given: FileCheckpoint) -> None:
         self._path = Path(given.path)
         self._job: Any = None
         self._columns: dict[str, dict[int, Partition]] = {}
 
+    def held(self, engine: Engine) -> AbstractContextManager[bool]:
+        """A lock file beside it."""
+        lock = self._path.with_name(f"{self._path.name}.lock")
+        try:
+            return held_file(lock_file(lock), lock)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
     def load(self, engine: Engine) -> tuple[Any, Kept] | None:
         """What the file says."""
         try:
-            document = json.loads(self._path.read_bytes())
+            document = json.loads(read_private(self._path))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+            raise CheckpointError(
+                f"the checkpoint {self._path} is not read ({why}): a job believes what it says, so"
+                " give a file that this user alone may write"
+            ) from error
+        except ValueError as error:
             raise _damaged(f"the file {self._path}") from error
         try:
             if document["format"] != _FORMAT:
@@ -145,18 +171,16 @@ class FileStore:
             for name, partitions in self._columns.items()
         }
         content = _dumped({"format": _FORMAT, _JOB: self._job, "columns": columns})
-        draft = self._path.with_name(f"{self._path.name}.new")
         try:
-            with draft.open("w", encoding="utf-8") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self._path)
+            write_private(self._path, content.encode())
         except OSError as error:
-            raise CheckpointError(
-                f"the checkpoint {self._path} cannot be written ({error.strerror}): its directory"
-                " must exist, be writable and have room"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint {self._path} cannot be written ({error.strerror}): its directory must"
+            " exist, be writable and have room"
+        )
 
 
 class TableStore:
@@ -165,6 +189,10 @@ class TableStore:
     def __init__(self, given: TableCheckpoint) -> None:
         self._given = given
         self._rows = _table(given)
+
+    def held(self, engine: Engine) -> AbstractContextManager[bool]:
+        """A lock of the database's, by the name of the job."""
+        return held_name(engine, f"{self._rows.fullname} {self._given.job}")
 
     def load(self, engine: Engine) -> tuple[Any, Kept] | None:
         """What the table says; it is made where it is missing."""

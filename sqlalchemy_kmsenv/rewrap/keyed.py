@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnClause, ColumnElement, and_, bindparam, not_, or_, tuple_
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
+from sqlalchemy_kmsenv.printable import printable
 
 Key = tuple[Any, ...]
 
@@ -52,7 +53,7 @@ def key_from_json(document: Any) -> Key | None:
 
 def key_text(key: Key) -> tuple[str, ...]:
     """A key as reports show it."""
-    return tuple(part.hex() if isinstance(part, bytes) else str(part) for part in key)
+    return tuple(part.hex() if isinstance(part, bytes) else printable(str(part)) for part in key)
 
 
 def bound_parameters(prefix: str, key: Key) -> dict[str, Any]:

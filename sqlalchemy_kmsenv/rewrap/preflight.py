@@ -21,10 +21,10 @@ from sqlalchemy_kmsenv.errors import (
 from sqlalchemy_kmsenv.keyring import ContextPairs, Keyring
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop, former_binding
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
-from sqlalchemy_kmsenv.rewrap.refusals import MissingPermission, PreflightError
+from sqlalchemy_kmsenv.rewrap.refusals import MissingPermission, PreflightError, RouteError
 from sqlalchemy_kmsenv.rewrap.rewrapping import pairs_of_row
 from sqlalchemy_kmsenv.rewrap.tables import RawTable, stored_bytes
-from sqlalchemy_kmsenv.rewrap.targets import binding_named
+from sqlalchemy_kmsenv.rewrap.targets import binding_named, check_route
 from sqlalchemy_kmsenv.rewrap.work import REENCRYPT, REWRAP
 
 _PERMISSIONS = {
@@ -90,7 +90,7 @@ def ask_beforehand(workshop: Workshop, job: ColumnJob, answers: Answers) -> None
             allowed.add(question.operation)
         except WrongCellError:
             continue  # A row's own matter: the job will report it.
-        except (KeyServiceDeniedError, KeyStateError) as error:
+        except (KeyServiceDeniedError, KeyStateError, RouteError) as error:
             missing.append(
                 MissingPermission(
                     job.column, question.operation, question.key_arn, question.pairs, str(error)
@@ -118,9 +118,8 @@ def _questions(workshop: Workshop, job: ColumnJob) -> Iterator[_Question]:
             if job.target.wraps(reference):
                 continue
             route = f"{_arn(keyring, reference)} to {job.target.key_arn}"
-            yield _Question(
-                "ReEncrypt", route, pairs, _bind(keyring.would_rewrap, pairs, reference)
-            )
+            ask = _bind(_would_rewrap, keyring, job, pairs, reference)
+            yield _Question("ReEncrypt", route, pairs, ask)
             continue
         opening = keyring_of(was)
         arn = _arn(opening, reference)
@@ -160,6 +159,13 @@ def _sample(
             yield pairs, pairs_of_row(was, row, width, 1), header.reference
         except (EnvelopeError, WrongCellError):
             continue
+
+
+def _would_rewrap(
+    keyring: Keyring, job: ColumnJob, pairs: ContextPairs, reference: InlineReference
+) -> None:
+    check_route(_arn(keyring, reference), job.target.key_arn)
+    keyring.would_rewrap(pairs, reference)
 
 
 def _arn(keyring: Keyring, reference: InlineReference) -> str:

@@ -33,5 +33,9 @@ class PreflightError(KmsEnvError):
         self.missing = missing
 
 
+class RouteError(ConfigurationError):
+    """One key service cannot take over a data key that the other has wrapped."""
+
+
 class CheckpointError(ConfigurationError):
     """A checkpoint cannot be used: it is another job's, or it is damaged."""

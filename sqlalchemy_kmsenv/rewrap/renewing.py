@@ -18,7 +18,7 @@ from sqlalchemy_kmsenv.errors import (
 from sqlalchemy_kmsenv.keyring import ContextPairs, Keyring
 from sqlalchemy_kmsenv.keyring.flights import FlightStore
 from sqlalchemy_kmsenv.rewrap.renewals import Renewal, Renewals
-from sqlalchemy_kmsenv.rewrap.targets import Target
+from sqlalchemy_kmsenv.rewrap.targets import Target, check_route
 
 _T = TypeVar("_T")
 
@@ -136,7 +136,7 @@ class Renewer:
         return _once(
             self._rewrapped,
             (each.pairs, each.reference),
-            lambda: self._keyring.rewrap(each.pairs, each.reference),
+            lambda: rewrapped(self._keyring, self._target, each),
         )
 
     def _holds(self, pairs: ContextPairs, reference: InlineReference) -> bool | None:
@@ -172,9 +172,22 @@ class RowRenewer:
             if self._target.wraps(each.reference):
                 continue
             try:
-                each.renewed = self._keyring.rewrap(each.pairs, each.reference)
+                each.renewed = rewrapped(self._keyring, self._target, each)
             except KmsEnvError as error:
                 each.error = error
+
+
+def rewrapped(keyring: Keyring, target: Target, each: Wrapping) -> InlineReference:
+    """What ReEncrypt makes of a wrapped data key.
+
+    Raises:
+        RouteError: it cannot.
+        KmsEnvError: as ``Keyring.rewrap``.
+    """
+    source = keyring.key_arns().get(each.reference.fingerprint)
+    if source is not None:
+        check_route(source, target.key_arn)
+    return keyring.rewrap(each.pairs, each.reference)
 
 
 class _Kept(Generic[_T]):

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -16,7 +24,8 @@ from sqlalchemy import Engine, MetaData
 
 from sqlalchemy_kmsenv import defaults
 from sqlalchemy_kmsenv.columns.attached import keyring_of
-from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError
+from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError, KmsEnvError
+from sqlalchemy_kmsenv.printable import printable
 from sqlalchemy_kmsenv.rewrap.checkpoints import CheckpointStore, Kept, TableCheckpoint, store_of
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
 from sqlalchemy_kmsenv.rewrap.identity import identity_of
@@ -37,6 +46,7 @@ from sqlalchemy_kmsenv.rewrap.targets import (
 )
 from sqlalchemy_kmsenv.rewrap.work import VERIFY
 
+_LOG = logging.getLogger(__name__)
 _STOPPED = "it was asked to stop"
 _WAIT_SECONDS = 0.2
 _SECRET, _SECRET_BYTES = "secret", 32
@@ -92,8 +102,23 @@ class Run:
         return time.monotonic() - self._began
 
     def report(self) -> Report:
-        """Run to the end, or until something stops it."""
+        """Run to the end, or until something stops it.
+
+        Raises:
+            CheckpointError: it cannot be used, or another job is using it.
+        """
         store = self._store()
+        if store is None:
+            return self._report(None)
+        with store.held(self._workshop.engine) as alone:
+            if not alone:
+                raise CheckpointError(
+                    "another job is at work with this checkpoint: wait for its end, or give each"
+                    " job a checkpoint of its own"
+                )
+            return self._report(store)
+
+    def _report(self, store: CheckpointStore | None) -> Report:
         kept = self._resume(store)
         if self._settings.preflight and not self._dry_run:
             for column in self.columns:
@@ -188,12 +213,14 @@ class Run:
                 while waiting and self.stopped is None and len(flying) < width:
                     active = min(width, len(waiting) + len(flying))
                     partition = waiting.popleft()
-                    future = executor.submit(run_slice, *self._slice(column, partition, active))
+                    future = self._submit(executor, self._slice(column, partition, active))
                     flying[future] = partition.number
                 done, _ = wait(flying, timeout=_WAIT_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
                     del flying[future]
-                    result = future.result()
+                    result = self._result(future, column)
+                    if result is None:
+                        continue
                     partition = result.partition
                     column.partitions[partition.number] = partition
                     if store is not None:
@@ -208,6 +235,32 @@ class Run:
         finally:
             for future in flying:
                 future.cancel()
+
+    def _submit(self, executor: Executor, given: tuple[Any, ...]) -> Future[SliceResult]:
+        try:
+            return executor.submit(run_slice, *given)
+        except BrokenExecutor as error:
+            failed: Future[SliceResult] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def _result(self, future: Future[SliceResult], column: ColumnState) -> SliceResult | None:
+        """What a worker reports; None where it was lost, and the job stops with a report."""
+        try:
+            return future.result()
+        except KmsEnvError:
+            raise
+        except Exception as error:
+            if self._settings.source is None:
+                raise
+            # BrokenProcessPool, KilledWorker of Dask, what could not be sent or imported there.
+            _LOG.warning("a worker of %s failed", column.job.column, exc_info=True)
+            words = printable(str(error).strip().partition("\n")[0])
+            self.stopped = self.stopped or (
+                f"a worker was lost or failed ({type(error).__name__}: {words}); was it out of"
+                " memory, or does it lack the models? Its pages are done again"
+            )
+            return None
 
     def _slice(self, column: ColumnState, partition: Partition, active: int) -> tuple[Any, ...]:
         settings = self._settings
@@ -247,6 +300,11 @@ class Run:
 
     def _store(self) -> CheckpointStore | None:
         given = self._settings.checkpoint
+        if self._kind == VERIFY and isinstance(given, TableCheckpoint):
+            raise ConfigurationError(
+                "verify takes no TableCheckpoint: whoever may write to the database that it looks"
+                " at could end it before its first row; give a file"
+            )
         return None if given is None or self._dry_run else store_of(given)
 
     def _resume(self, store: CheckpointStore | None) -> Kept | None:

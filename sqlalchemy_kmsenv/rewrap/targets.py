@@ -19,6 +19,7 @@ from sqlalchemy_kmsenv.envelope import (
 )
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring import Keyring
+from sqlalchemy_kmsenv.rewrap.refusals import RouteError
 from sqlalchemy_kmsenv.rewrap.reports import TargetReport
 
 
@@ -60,6 +61,21 @@ def target_of(keyring: Keyring) -> Target:
     found = keyring.describe()
     hint = material_hint(found.material_id)
     return Target(found.arn, key_fingerprint(found.arn), hint, found.state)
+
+
+def check_route(source_arn: str, target_arn: str) -> None:
+    """Refuse what ReEncrypt cannot do.
+
+    Raises:
+        RouteError: the keys are of two services, partitions or Regions.
+    """
+    source, target = (arn.split(":")[:4] for arn in (source_arn, target_arn))
+    if source[0] == target[0] == "arn" and source != target:
+        raise RouteError(
+            f"no key service can re-wrap from {source_arn} to {target_arn}: they are of two"
+            " services or Regions. Let reencrypt do it (kmsenv reencrypt), which opens the values"
+            " and seals them anew; its role needs kms:Decrypt and kms:GenerateDataKey"
+        )
 
 
 def column_names(metadata: MetaData, columns: Sequence[Any] | None) -> tuple[str, ...]:

@@ -197,6 +197,8 @@ def test_reencrypt_seals_a_leaked_data_key_anew(world):
     changed = {key for key in before if after[key] != before[key]}
     assert changed == {("acme", number) for number in range(5)}
     assert world.read() == values
+    again = run("reencrypt", *world.about, *options)
+    assert f"Keyring(..., revoked=['{leaked}'])" in again.stderr
 
 
 @on("sqlite")

@@ -99,7 +99,7 @@ def test_the_checkpoint_of_another_job_is_refused_with_words(notes: Notes, check
     rewrap(notes.engine, notes.metadata, batch_size=4, checkpoint=checkpoint, **stop_after(1))
 
     with pytest.raises(CheckpointError, match="kind"):
-        verify(notes.engine, notes.metadata, checkpoint=checkpoint)
+        reencrypt(notes.engine, notes.metadata, checkpoint=checkpoint)
     with pytest.raises(CheckpointError, match="columns"):
         rewrap(
             notes.engine,
@@ -195,6 +195,40 @@ def test_a_damaged_file_is_refused(notes: Notes, tmp_path, content):
         rewrap(notes.engine, notes.metadata, checkpoint=path)
 
 
+def test_the_format_of_another_release_is_refused(notes: Notes, tmp_path):
+    """What looks alike may mean something else there."""
+    path = tmp_path / "checkpoint.json"
+    notes.key.rotate()
+    options: dict[str, Any] = {"batch_size": 4, "checkpoint": path}
+    rewrap(notes.engine, notes.metadata, **options, **stop_after(1))
+    document = json.loads(path.read_text())
+    assert document["format"] == 1
+    path.write_text(json.dumps({**document, "format": 2}))
+
+    with pytest.raises(CheckpointError, match="no checkpoint that this release can read"):
+        rewrap(notes.engine, notes.metadata, **options)
+
+
+def test_rows_without_a_job_are_not_gone_on_from(notes: Notes, checkpoint_table):
+    """Somebody removed the row that says which job it was: nothing vouches for the others."""
+    notes.key.rotate()
+    options: dict[str, Any] = {"batch_size": 4, "checkpoint": TABLE}
+    rewrap(notes.engine, notes.metadata, **options, **stop_after(1))
+    with notes.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM kmsenv_checkpoints WHERE part = -1")
+
+    report = rewrap(notes.engine, notes.metadata, **options)
+
+    assert report.ok
+    assert (report.counts.rows, report.counts.rewritten) == (60, 53)
+
+
+def test_what_is_no_checkpoint_is_refused(notes: Notes):
+    """In words, before the first row."""
+    with pytest.raises(ConfigurationError, match="checkpoint=7 is refused"):
+        rewrap(notes.engine, notes.metadata, checkpoint=7)  # type: ignore[arg-type]
+
+
 def test_a_file_holds_no_value_and_no_stored_bytes(notes: Notes, tmp_path):
     """It lies about on the disk of whoever ran the job."""
     path = tmp_path / "checkpoint.json"
@@ -222,8 +256,8 @@ def test_two_jobs_may_share_the_table(notes: Notes, checkpoint_table):
     rewrap(notes.engine, notes.metadata, **stopped, **stop_after(1))
 
     other = TableCheckpoint(job="other")
-    assert verify(notes.engine, notes.metadata, checkpoint=other).ok
-    assert rewrap(notes.engine, notes.metadata, **stopped).counts.rewritten == 57
+    assert reencrypt(notes.engine, notes.metadata, checkpoint=other).ok
+    assert rewrap(notes.engine, notes.metadata, **stopped).counts.rows == 60
 
 
 class Strange(UserDefinedType[object]):

@@ -110,6 +110,16 @@ REWRAP_DATABASE_FIRST_WAIT_SECONDS = 0.1
 """A page that is rolled back (deadlock, lost connection) is tried again, the waits doubling:
 3 seconds in all."""
 
+REWRAP_LOCK_WAIT_SECONDS = 0.25
+"""Below PostgreSQL's deadlock_timeout (1 s): where a job waits at all, it is the one to give up."""
+
+REWRAP_LOCK_ROUNDS = 6
+REWRAP_LOCK_FIRST_WAIT_SECONDS = 0.1
+"""How often a job comes back to rows that others hold, the waits doubling: 3 seconds in all."""
+
+REWRAP_HELD_ROWS = 1000
+"""Rows that a partition comes back to; what is held beyond that is reported at once."""
+
 REWRAP_SLICE_SECONDS = 1.0
 """How long a worker goes on before it reports, where there are several."""
 

@@ -31,6 +31,8 @@ class Partition:
     tally: Tally | None = None
     refused: int = 0
     """Rows in a row that the key service refused, up to ``after``."""
+    held: tuple[Key, ...] = ()
+    """Rows up to ``after`` that others had locked; none of them is counted yet."""
     before_refusals: Partition | None = None
     """Where the job goes on if it gives up: those rows were never really looked at."""
 
@@ -53,6 +55,7 @@ class Partition:
             "finished": self.finished,
             "counts": asdict(self.counts),
             "failures": [asdict(failure) for failure in self.failures],
+            "held": [key_to_json(key) for key in self.held],
         }
 
     @classmethod
@@ -70,6 +73,7 @@ class Partition:
             finished=bool(document["finished"]),
             counts=Counts(**document["counts"]),
             failures=tuple(failures),
+            held=tuple(key for key in map(key_from_json, document.get("held", ())) if key),
         )
 
 

@@ -33,6 +33,8 @@ class Physical:
     """Whether it has ``ON UPDATE CURRENT_TIMESTAMP``."""
     bytes_at_most: int | None = None
     """None where there is no limit that a value could reach."""
+    primary: bool = False
+    """Whether it is part of MySQL's or MariaDB's index PRIMARY."""
 
 
 Columns = dict[str, Physical]
@@ -45,7 +47,10 @@ def physical_columns(engine: Engine, name: str, schema: str | None) -> Columns:
         with engine.connect() as connection:
             rows = connection.execute(_MYSQL, {"name": name, "schema": schema}).all()
         return {
-            str(row[0]): Physical(str(row[1]).lower(), bool(row[2]), _limit(row[3])) for row in rows
+            str(row[0]): Physical(
+                str(row[1]).lower(), bool(row[2]), _limit(row[3]), row[4] == "PRI"
+            )
+            for row in rows
         }
     if engine.dialect.name == "postgresql":
         quote = engine.dialect.identifier_preparer.quote_identifier
@@ -137,7 +142,8 @@ def _limit(octets: Any) -> int | None:
 _LONGBLOB = (1 << 32) - 1
 
 _MYSQL = text(
-    "SELECT column_name, data_type, lower(extra) LIKE '%on update%', character_octet_length"
+    "SELECT column_name, data_type, lower(extra) LIKE '%on update%', character_octet_length,"
+    " column_key"
     " FROM information_schema.columns"
     " WHERE table_name = :name AND table_schema = coalesce(:schema, database())"
 )

@@ -5,30 +5,30 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 
 from sqlalchemy_kmsenv import defaults
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Desk, Workshop, opened_source
 from sqlalchemy_kmsenv.rewrap.keyed import Key
+from sqlalchemy_kmsenv.rewrap.landing import Landing
+from sqlalchemy_kmsenv.rewrap.locks import HELD, is_about_locks, writing
 from sqlalchemy_kmsenv.rewrap.meter import Meter, StopJobError, metered
 from sqlalchemy_kmsenv.rewrap.partitions import Partition
 from sqlalchemy_kmsenv.rewrap.plans import JobSource
 from sqlalchemy_kmsenv.rewrap.reports import Counts, Failure
 from sqlalchemy_kmsenv.rewrap.row_errors import concerns_rows, words_of
-from sqlalchemy_kmsenv.rewrap.tables import Rows, stored_bytes
-from sqlalchemy_kmsenv.rewrap.work import Outcome, UnreachedRowError, key_of
-from sqlalchemy_kmsenv.rewrap.writing import NEW, OLD, Write
+from sqlalchemy_kmsenv.rewrap.tables import Rows
+from sqlalchemy_kmsenv.rewrap.work import Outcome, key_of
+from sqlalchemy_kmsenv.rewrap.writing import Write
 
 _T = TypeVar("_T")
-_ROUNDS = 3
-"""How often a row is looked at that somebody else keeps writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class _Worker:
         self._desk = desk
         self._work = desk.work
         self._width = len(desk.work.table.key)
+        self._landing = Landing(desk)
         self._job = job
         self._pace = pace
         self._meter = meter
@@ -123,6 +124,9 @@ class _Worker:
             self._counted = self._meter.kms_calls
             yield partition
         if len(rows) < limit:
+            for partition in self._serve_held(partition):  # noqa: B020  each is the one before, further
+                self._counted = self._meter.kms_calls
+                yield partition
             partition = replace(partition, finished=True)
             self._again(partial(self._keep_alone, partition))
             yield partition
@@ -153,95 +157,75 @@ class _Worker:
             self._keep_alone(made)
             return made
         try:
-            with self._desk.engine.begin() as connection:
-                hits = self._write(connection, outcome.writes)
-                if hits == due:
+            with writing(self._desk.engine) as connection:
+                hits = self._landing.write_free(connection, outcome)
+                if hits == len(outcome.writes):
                     made = self._moved(partition, rows, outcome, hits)
                     self._keep(connection, made)
                     return made
         except DBAPIError as error:
-            if not concerns_rows(error):
+            if not (concerns_rows(error) or is_about_locks(error)):
                 raise
-            hits = self._write_singly(outcome)
+            hits = self._landing.write_singly(outcome)
         last = key_of(rows[-1], self._width)
-        hits += self._look_again(partition.after, last, outcome)
+        hits += self._landing.look_again(partition.after, last, outcome)
         made = self._moved(partition, rows, outcome, hits)
         self._keep_alone(made)
         return made
 
-    def _write(self, connection: Connection, writes: Sequence[Write]) -> int:
-        writer = self._work.writer
-        return 0 if writer is None else writer(connection, writes)
+    def _serve_held(self, partition: Partition) -> Iterator[Partition]:
+        """Come back to rows that others had locked, until they are served or given up."""
+        wait = defaults.REWRAP_LOCK_FIRST_WAIT_SECONDS
+        for rounds_left in reversed(range(defaults.REWRAP_LOCK_ROUNDS)):
+            if not partition.held:
+                return
+            partition = self._again(partial(self._serve_keys, partition, last=not rounds_left))
+            yield partition
+            if partition.held:
+                self._meter.sleep(wait)
+                wait *= 2
 
-    def _write_again(self, outcome: Outcome) -> int:
-        try:
-            with self._desk.engine.begin() as connection:
-                return self._write(connection, outcome.writes)
-        except DBAPIError as error:
-            if not concerns_rows(error):
-                raise
-        return self._write_singly(outcome)
-
-    def _write_singly(self, outcome: Outcome) -> int:
-        """How many rows were hit; those that the database refuses become failures."""
-        # No savepoints: a deferred constraint is checked by COMMIT alone.
-        writes, hits = list(outcome.writes), 0
-        outcome.writes.clear()
-        for write in writes:
-            try:
-                with self._desk.engine.begin() as connection:
-                    hit = self._write(connection, [write])
-            except DBAPIError as error:
-                if not concerns_rows(error):
-                    raise
-                name = type(error.orig).__name__
-                outcome.fail_as(self._key_of_write(write), name, words_of(error))
-            else:
-                hits += hit
-                outcome.writes.append(write)
-        return hits
+    def _serve_keys(self, partition: Partition, *, last: bool) -> Partition:
+        table = self._work.table
+        with self._desk.engine.connect() as connection:
+            found = [table.row(connection, key, table.prefix_bytes) for key in partition.held]
+        outcome = self._work.examine([row for row in found if row is not None])
+        due = {self._landing.key_of_write(write): write for write in outcome.writes}
+        hits = self._landing.write_singly(outcome)
+        if hits < len(outcome.writes):
+            # Written by others since they were read a moment ago: looked at once more.
+            with self._desk.engine.connect() as connection:
+                for key in map(self._landing.key_of_write, outcome.writes):
+                    row = table.row(connection, key, table.prefix_bytes)
+                    if row is not None and self._landing.is_open(row, due):
+                        outcome.held.append(key)
+        if last:
+            for key in outcome.held:
+                outcome.fail(key, HELD)
+            outcome.held.clear()
+        seen = len(partition.held) - len(outcome.held)
+        calls = self._meter.kms_calls - self._counted
+        counts = outcome.counts(seen, rewritten=hits, kms_calls=calls)
+        made = partition.moved(partition.after, counts, outcome.failures)
+        made = replace(made, held=tuple(outcome.held))
+        self._keep_alone(made)
+        return made
 
     def _key_of_write(self, write: Write) -> Key:
         return tuple(write[name] for name in self._work.table.key_names)
-
-    def _look_again(self, after: Key | None, last: Key, outcome: Outcome) -> int:
-        """Serve those that were written meanwhile; how many of them were rewritten here."""
-        due = {self._key_of_write(write): write for write in outcome.writes}
-        rewritten = 0
-        for _ in range(_ROUNDS):
-            found = self._read(after, last, None)
-            rows = [row for row in found if self._is_open(row, due)]
-            again = self._work.examine(rows)
-            rewritten += self._write_again(again) if again.writes else 0
-            outcome.failures += again.failures
-            outcome.failed += again.failed
-            outcome.refused += again.refused
-            outcome.refusal = again.refusal or outcome.refusal
-            outcome.not_envelopes += again.not_envelopes
-            if not again.writes:
-                return rewritten
-            due = {self._key_of_write(write): write for write in again.writes}
-        for row in self._read(after, last, None):
-            key = key_of(row, self._width)
-            if key in due and _unchanged(row[self._width], due[key]):
-                outcome.fail(key, UnreachedRowError(_UNREACHED))
-        return rewritten
-
-    def _is_open(self, row: Row[Any], due: Mapping[Key, Write]) -> bool:
-        """Whether a row that was to be written holds something else now."""
-        write = due.get(key_of(row, self._width))
-        if write is None or row[self._width] is None:
-            return write is not None
-        raw, new = stored_bytes(row[self._width]), bytes(write[NEW])
-        size = min(len(raw), len(new))
-        return raw[:size] != new[:size]
 
     def _moved(
         self, partition: Partition, rows: Rows, outcome: Outcome, rewritten: int
     ) -> Partition:
         calls = self._meter.kms_calls - self._counted
-        counts = outcome.counts(len(rows), rewritten=rewritten, kms_calls=calls)
+        room = max(0, defaults.REWRAP_HELD_ROWS - len(partition.held))
+        for key in outcome.held[room:]:
+            outcome.fail(key, HELD)
+        del outcome.held[room:]
+        seen = len(rows) - len(outcome.held)
+        counts = outcome.counts(seen, rewritten=rewritten, kms_calls=calls)
         made = partition.moved(key_of(rows[-1], self._width), counts, outcome.failures)
+        made = replace(made, held=(*partition.held, *outcome.held))
         if outcome.tally:
             made = replace(made, tally=Counter(partition.tally or {}) + outcome.tally)
         self._refusal = outcome.refusal or self._refusal
@@ -287,16 +271,5 @@ class _Worker:
         return f"the key service refused {partition.refused} rows in a row{why}"
 
 
-def _unchanged(raw: Any, write: Write) -> bool:
-    return raw is not None and stored_bytes(raw).startswith(write[OLD])
-
-
 def _database_failed(error: DBAPIError) -> str:
     return f"the database failed ({type(error.orig).__name__}): {words_of(error)}"
-
-
-_UNREACHED = (
-    "an UPDATE by primary key does not reach this row, though nobody else has written it; is the"
-    " column too short for the new value, or does a trigger, a row security policy or"
-    " max_allowed_packet keep the UPDATE from it?"
-)

@@ -84,6 +84,11 @@ class RawTable:
             *(column(name) for name in self.kept if name not in named),
             schema=schema_of(owner, options),
         )
+        primary = {name.lower() for name, each in found.items() if each.primary}
+        own = {each.name.lower() for each in keys}
+        self.hint = "FORCE INDEX (PRIMARY)" if primary == own else ""
+        """For statements that lock rows by key: MySQL and MariaDB take a scan for faster where
+        the list is long, and lock all that they pass."""
         self.key: list[ColumnClause[Any]] = [self.bare.c[each.name] for each in keys]
         check_no_null(engine, self.bare, self.key)
         self.cell = self.bare.c[cell.name]

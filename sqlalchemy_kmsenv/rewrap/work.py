@@ -34,6 +34,8 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     """For ``Work.writer``."""
+    held: list[Key] = field(default_factory=list)
+    """Rows that were to be written, and that somebody else has locked."""
     tally: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
 
     def fail(self, key: Key, error: Exception, finding: str = "") -> None:

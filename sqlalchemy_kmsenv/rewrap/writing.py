@@ -158,7 +158,9 @@ class CellWriter:
                 where.append(func.length(new) <= self._table.bytes_at_most)
         bare = self._table.bare
         kept: dict[Any, Any] = {bare.c[name]: bare.c[name] for name in self._table.kept}
-        return update(bare).where(*where).values({**kept, cell: new})
+        statement = update(bare).where(*where).values({**kept, cell: new})
+        hint = self._table.hint
+        return statement.with_hint(hint, bare) if hint else statement
 
     def _rows(self, way: str) -> list[ColumnElement[bool]]:
         if way != "at once":

@@ -22,6 +22,11 @@ from sqlalchemy_kmsenv.cli.options import (
 @click.command()
 @job_options
 @to_option
+@click.option(
+    "--verify-material", is_flag=True,
+    help="Ask the KMS about each data key whose header names the target, too: headers can be"
+    " forged. Do this before a KMS key is disabled.",
+)  # fmt: skip
 @kms_options
 @checkpoint_options
 @dry_run_option
@@ -32,6 +37,7 @@ def rewrap(
     kms: KmsOptions,
     checkpoint: CheckpointFile,
     dry_run: bool,
+    verify_material: bool,
     as_json: bool,
 ) -> None:
     """Bring every envelope to the newest material of its keyring's KMS key (ReEncrypt).
@@ -40,12 +46,14 @@ def rewrap(
     with 0 when every row is at the target.
     """
     with job.started() as started:
-        path = None if dry_run else checkpoint.settled("rewrap", job.database, job.models)
+        more = ["verify-material"] if verify_material else []
+        path = None if dry_run else checkpoint.settled("rewrap", job.database, job.models, more)
         report = library.rewrap(
             started.engine,
             started.metadata,
             columns=started.columns,
             dry_run=dry_run,
+            verify_material=verify_material,
             checkpoint=path,
             **kms,
             **started.options,

@@ -39,6 +39,7 @@ _WHERE_ANY = {
     "failed": "failed",
     "not_envelopes": "no envelope",
     "null": "NULL",
+    "false_headers": "of these, with a false header",
 }
 
 
@@ -90,6 +91,11 @@ def report_words(report: Report) -> str:
         words.append(f"A dry run: {counts.rewritten:,} rows would be {done}; nothing was written.")
     if bad:
         words.append(f"{bad:,} of {counts.rows:,} rows failed.")
+    if counts.false_headers:
+        words.append(
+            f"{counts.false_headers:,} headers named the target falsely: somebody altered them."
+            + ("" if report.dry_run else " They are mended; run it again to be sure.")
+        )
     if report.moved_targets:
         words.append("The key was rotated while the job ran: run it again.")
     return " ".join(words) or _success(report)

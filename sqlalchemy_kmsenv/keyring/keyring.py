@@ -140,17 +140,24 @@ class Keyring(Inquiries):
             KeyServiceError: the KMS refused or failed.
             AuditError: the audit hook failed.
         """
+        return self.rewrap_from(pairs, reference)[0]
+
+    def rewrap_from(
+        self, pairs: ContextPairs, reference: InlineReference
+    ) -> tuple[InlineReference, bytes]:
+        """As ``rewrap``, with the hint of the material that had wrapped it; zeros where unknown."""
         context = self._context(pairs)
         with self._watch.kms_call("rewrap", context) as used:
             used.key_arn = key_arn = self._services.of(reference.fingerprint)[1]
             renewed = self._services.wrapping.rewrap(reference.wrapped, context, key_arn=key_arn)
             used.answered(renewed)
-        return InlineReference(
+        made = InlineReference(
             key_fingerprint(renewed.key_arn),
             material_hint(renewed.material_id),
             reference.commitment,
             renewed.wrapped,
         )
+        return made, material_hint(renewed.source_material_id)
 
     def confirm(self, pairs: ContextPairs, reference: InlineReference) -> None:
         """Return where the KMS says that a header is true; whatever is held does not count.

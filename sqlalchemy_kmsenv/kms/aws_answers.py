@@ -66,7 +66,8 @@ def rewrapped(answer: Mapping[str, Any], key_arn: str, key_id: str) -> ReWrapped
     if not (renewed and answer.get("SourceKeyId", "") == key_arn and may_be_arn_of(arn, key_id)):
         raise unexpected("ReEncrypt", key_arn, request_id_of(answer))
     material = material_id(answer.get("DestinationKeyMaterialId"))
-    return ReWrappedDataKey(renewed, arn, material, request_id_of(answer))
+    source = material_id(answer.get("SourceKeyMaterialId"))
+    return ReWrappedDataKey(renewed, arn, material, request_id_of(answer), source)
 
 
 def described(answer: Mapping[str, Any], key_id: str) -> KeyDescription:

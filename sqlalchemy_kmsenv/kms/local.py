@@ -151,7 +151,8 @@ class LocalKms:
         target = header + encode_context(context if new_context is None else new_context)
         source = self._source("ReEncrypt", key_arn, key)
         sealed = newest.cipher.wrap(_unwrap(source, wrapped, context, key_arn), target)
-        return ReWrappedDataKey(header + sealed, key.arn, newest.id)
+        before = wrapped[_MATERIAL_AT:_SEALED_AT].hex()
+        return ReWrappedDataKey(header + sealed, key.arn, newest.id, source_material_id=before)
 
     def would_generate(self, context: EncryptionContext) -> None:
         """Return where ``generate_data_key`` would work now; raise what it would."""

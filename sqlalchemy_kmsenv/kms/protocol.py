@@ -54,6 +54,8 @@ class ReWrappedDataKey:
     key_arn: str
     material_id: str | None
     request_id: str | None = None
+    source_material_id: str | None = None
+    """The key material that had wrapped it before; None where the service does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

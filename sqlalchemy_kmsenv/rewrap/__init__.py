@@ -90,6 +90,7 @@ def rewrap(
     *,
     columns: Sequence[Any] | None = None,
     dry_run: bool = False,
+    verify_material: bool = False,
     **options: Unpack[JobOptions],
 ) -> Report:
     """Bring every envelope to the current material of its keyring's KMS key (ReEncrypt).
@@ -106,6 +107,9 @@ def rewrap(
             attributes; all of the MetaData by default.
         dry_run: count what would be done; nothing is written, no data key is wrapped,
             and no checkpoint is read or kept.
+        verify_material: ask the KMS (ReEncrypt) about each wrapped data key whose header
+            names the target, too. Headers are not authenticated; without this the report
+            says what they say. What was false is mended, and counted as ``false_headers``.
         options: the fields of ``JobOptions``.
 
     Raises:
@@ -114,7 +118,15 @@ def rewrap(
         PreflightError: the key service would refuse what is needed; nothing was done.
         KeyServiceError: the key service does not describe its key.
     """
-    return Run(engine, metadata, REWRAP, columns, Settings(**options), dry_run=dry_run).report()
+    return Run(
+        engine,
+        metadata,
+        REWRAP,
+        columns,
+        Settings(**options),
+        dry_run=dry_run,
+        verify_material=verify_material,
+    ).report()
 
 
 def reencrypt(

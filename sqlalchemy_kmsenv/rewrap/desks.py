@@ -20,6 +20,7 @@ from sqlalchemy_kmsenv.rewrap.checkpoints import TableCheckpoint
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
 from sqlalchemy_kmsenv.rewrap.meter import MeteredKms
 from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
+from sqlalchemy_kmsenv.rewrap.proving import Prover
 from sqlalchemy_kmsenv.rewrap.reencrypting import ReEncrypting
 from sqlalchemy_kmsenv.rewrap.renewals import Renewals, renewals_engine
 from sqlalchemy_kmsenv.rewrap.renewing import Renewer, RowRenewer
@@ -44,6 +45,7 @@ class ColumnJob:
     dry_run: bool = False
     former: FormerBinding | None = None
     data_keys: frozenset[bytes] | None = None
+    verify_material: bool = False
     kept: TableCheckpoint | None = None
     """Where the worker of a partition keeps how far it is."""
     secret: bytes = field(default=b"", repr=False)
@@ -193,7 +195,16 @@ def _rewrapping_desk(engine: Engine, binding: Binding, job: ColumnJob) -> Desk:
         renewals = Renewals(where, job.column, job.target, job.secret)
         renewer = Renewer(keyring, job.target, renewals)
     headers = HeaderReader(engine, table)
-    work = ReWrapping(table, headers, binding, job.target, renewer, dry_run=job.dry_run)
+    prover = Prover(keyring, job.target) if job.verify_material else None
+    work = ReWrapping(
+        table,
+        headers,
+        binding,
+        job.target,
+        renewer=renewer,
+        prover=prover,
+        dry_run=job.dry_run,
+    )
     return Desk(engine, work, frozenset({note} - {""}), renewals)
 
 

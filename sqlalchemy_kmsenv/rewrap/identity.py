@@ -37,6 +37,7 @@ def identity_of(workshop: Workshop, jobs: Sequence[ColumnJob]) -> dict[str, Any]
         "bindings": {name: _bound(binding) for name, binding in bindings.items()},
         "targets": {} if first.kind == VERIFY else targets,
         "keys": {job.column: _keys(bindings[job.column], job) for job in jobs} if opens else {},
+        "verify_material": first.verify_material,
         "former": None if first.former is None else asdict(first.former),
         "data_keys": None if first.data_keys is None else sorted(k.hex() for k in first.data_keys),
     }

@@ -98,6 +98,7 @@ class Landing:
             outcome.refusal = again.refusal or outcome.refusal
             outcome.not_envelopes += again.not_envelopes
             outcome.held += again.held
+            outcome.false_headers += again.false_headers
             if not again.writes:
                 return rewritten
             due = {self.key_of_write(write): write for write in again.writes}

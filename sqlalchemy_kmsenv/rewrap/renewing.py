@@ -38,6 +38,12 @@ class Wrapping:
     renewed: InlineReference | None = None
     """None where it stays."""
     error: KmsEnvError | None = None
+    mended: InlineReference | None = None
+    """What the KMS made of it, where the header names the target falsely."""
+
+    def stays(self, target: Target) -> bool:
+        """Whether it is at the target, as far as is known."""
+        return self.mended is None and target.wraps(self.reference)
 
 
 class Renewer:
@@ -94,14 +100,14 @@ class Renewer:
             return None
 
     def _begun(self, name: str, each: Wrapping) -> Renewal:
-        if self._target.wraps(each.reference):
+        if each.stays(self._target):
             return self._renewals.seen(each.reference)
         each.renewed = self._rewrap(each)
         return self._renewals.made(name, each.renewed, each.reference)
 
     def _followed(self, name: str, each: Wrapping, first: Renewal) -> Renewal | None:
         form = first.as_reference(each.reference.commitment)
-        if form == each.reference:
+        if form == each.reference and each.mended is None:
             return None
         if self._renewals.is_of(first, name, each.reference):
             each.renewed = form
@@ -112,10 +118,10 @@ class Renewer:
             return None
         if holds is None:
             self.notes.add(NOT_UNITED)
-            each.renewed = None if self._target.wraps(each.reference) else self._own(each)
+            each.renewed = None if each.stays(self._target) else self._own(each)
             return None
         # What stands first is false: it must not keep the others apart.
-        if not self._target.wraps(each.reference) or self._holds(each.pairs, each.reference):
+        if not each.stays(self._target) or self._holds(each.pairs, each.reference):
             return self._begun(name, each)
         return None
 
@@ -169,7 +175,7 @@ class RowRenewer:
     def settle(self, wrappings: Sequence[Wrapping]) -> None:
         """As ``Renewer.settle``."""
         for each in wrappings:
-            if self._target.wraps(each.reference):
+            if each.stays(self._target):
                 continue
             try:
                 each.renewed = rewrapped(self._keyring, self._target, each)
@@ -184,13 +190,15 @@ def rewrapped(keyring: Keyring, target: Target, each: Wrapping) -> InlineReferen
         RouteError: it cannot.
         KmsEnvError: as ``Keyring.rewrap``.
     """
+    if each.mended is not None:
+        return each.mended
     source = keyring.key_arns().get(each.reference.fingerprint)
     if source is not None:
         check_route(source, target.key_arn)
     return keyring.rewrap(each.pairs, each.reference)
 
 
-class _Kept(Generic[_T]):
+class Kept(Generic[_T]):
     """An answer of the KMS that holds no secret, and may be used as long as it is remembered."""
 
     __slots__ = ("value",)
@@ -199,16 +207,17 @@ class _Kept(Generic[_T]):
         self.value = value
 
     def usable(self) -> bool:
+        """True."""
         return True
 
     def drop(self) -> None:
-        pass
+        """Nothing to give up."""
 
     retire = reset_locks = drop
 
 
-_Once = FlightStore[tuple[ContextPairs, InlineReference], _Kept[_T]]
+_Once = FlightStore[tuple[ContextPairs, InlineReference], Kept[_T]]
 
 
 def _once(store: _Once[_T], key: tuple[ContextPairs, InlineReference], ask: Callable[[], _T]) -> _T:
-    return store.get(key, lambda: _Kept(ask())).value
+    return store.get(key, lambda: Kept(ask())).value

@@ -15,7 +15,7 @@ class Counts:
     """How the rows that a job has seen ended; each row is in one of these but ``rows``."""
 
     rows: int = 0
-    """All of them; the sum of the other counts but ``kms_calls``."""
+    """All of them; the sum of the other counts but ``kms_calls`` and ``false_headers``."""
     rewritten: int = 0
     """Re-wrapped or re-encrypted; in a dry run, those that would be."""
     current: int = 0
@@ -29,6 +29,9 @@ class Counts:
     null: int = 0
     not_envelopes: int = 0
     """Neither NULL nor an envelope; they are among the failures, too."""
+    false_headers: int = 0
+    """With ``verify_material``: the header named the target, and the KMS another key or material.
+    They are among those rewritten, if they could be."""
     kms_calls: int = 0
     """Calls to the key service that wraps, unwraps or generates, tries included."""
 
@@ -86,10 +89,10 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether it is complete, all were envelopes, none failed, and the target is the same."""
+        """Whether it is complete, all were envelopes with true headers, and none failed."""
         counts = self.counts
-        amiss = counts.failed or counts.not_envelopes or self.moved_targets
-        return self.complete and not amiss
+        amiss = counts.failed + counts.not_envelopes + counts.false_headers
+        return self.complete and not amiss and not self.moved_targets
 
     @property
     def counts(self) -> Counts:

@@ -14,6 +14,7 @@ from sqlalchemy_kmsenv.envelope import parse_header, serialize_header
 from sqlalchemy_kmsenv.errors import KmsEnvError, WrongCellError
 from sqlalchemy_kmsenv.keyring import ContextPairs
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
+from sqlalchemy_kmsenv.rewrap.proving import Prover
 from sqlalchemy_kmsenv.rewrap.renewing import Renewer, RowRenewer, Wrapping
 from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows, stored_bytes
 from sqlalchemy_kmsenv.rewrap.targets import Target
@@ -42,8 +43,9 @@ class ReWrapping:
         headers: HeaderReader,
         binding: Binding,
         target: Target,
-        renewer: Renewer | RowRenewer,
         *,
+        renewer: Renewer | RowRenewer,
+        prover: Prover | None,
         dry_run: bool,
     ) -> None:
         self.table = table
@@ -53,22 +55,28 @@ class ReWrapping:
         self._binding = binding
         self._target = target
         self._renewer = renewer
+        self._prover = prover
         self._dry_run = dry_run
 
     def examine(self, rows: Rows) -> Outcome:
         """Look at the headers of rows that were just read, and wrap their data keys anew."""
         outcome = Outcome()
         groups = self._groups(rows, outcome)
+        if self._prover is not None:
+            for group in groups:
+                self._prover.prove(group.wrapping)
         if not self._dry_run:
-            self._renewer.settle([group.wrapping for group in groups])
+            due = [group.wrapping for group in groups if group.wrapping.error is None]
+            self._renewer.settle(due)
         width = len(self.table.key)
         names = self.table.key_names
         for group in groups:
             wrapping, header = group.wrapping, group.header
+            outcome.false_headers += len(group.rows) if wrapping.mended is not None else 0
             if wrapping.error is not None:
                 for row in group.rows:
                     outcome.fail(key_of(row, width), wrapping.error)
-            elif self._dry_run and not self._target.wraps(wrapping.reference):
+            elif self._dry_run and not wrapping.stays(self._target):
                 outcome.writes += [{} for _ in group.rows]
             elif wrapping.renewed is None:
                 outcome.current += len(group.rows)

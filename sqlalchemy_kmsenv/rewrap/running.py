@@ -66,6 +66,7 @@ class Run:
         dry_run: bool = False,
         former: FormerBinding | None = None,
         data_keys: frozenset[bytes] | None = None,
+        verify_material: bool = False,
     ) -> None:
         self._settings = settings
         self._kind = kind
@@ -86,6 +87,7 @@ class Run:
                     dry_run=dry_run,
                     former=former,
                     data_keys=data_keys,
+                    verify_material=verify_material,
                     kept=None if dry_run else _in_table(settings.checkpoint),
                     secret=secret,
                 )

@@ -34,6 +34,7 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     """For ``Work.writer``."""
+    false_headers: int = 0
     held: list[Key] = field(default_factory=list)
     """Rows that were to be written, and that somebody else has locked."""
     tally: Counter[tuple[bytes, bytes]] = field(default_factory=Counter)
@@ -67,6 +68,7 @@ class Outcome:
             failed=self.failed,
             null=self.null,
             not_envelopes=self.not_envelopes,
+            false_headers=self.false_headers,
             kms_calls=kms_calls,
         )
 

@@ -39,8 +39,9 @@ lint: $(VENV)/.installed ## check style, formatting and types
 	@$(VENV)/bin/ruff format --check --quiet
 	@$(VENV)/bin/mypy --no-error-summary
 
-vectors: $(VENV)/.installed ## check that the format vectors are what the code writes
+vectors: $(VENV)/.installed ## check that the format vectors are what the code writes, and catch wrong readers
 	@$(VENV)/bin/python -m tests.vectors.generate --check
+	@$(VENV)/bin/python -m tests.vectors.bugs
 
 matrix: $(VENV)/.installed ## run every triple of axes of models and statements (an hour)
 	@$(VENV)/bin/python -m tests.matrix $(or $(ARGS),--strength 3)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
 import json
 import sys
 import uuid
@@ -23,18 +22,13 @@ from sqlalchemy_kmsenv.cell import (
     INT_PART,
     STR_PART,
     UUID_PART,
-    Cell,
     PartKind,
 )
 from sqlalchemy_kmsenv.codecs import Codec
 from sqlalchemy_kmsenv.envelope import InlineReference, key_fingerprint, serialize_header
-from tests.vectors.opening import KEY_ARN, KEYRING_CONTEXT, TEXT_OF, VECTORS, context_of
-
-Case = dict[str, Any]
-
-DATA_KEYS = (bytes(range(32)), bytes(range(32, 64)))
-WRAPPED = (b"first wrapped data key", b"second wrapped data key")
-HINTS = (bytes(8), bytes.fromhex("0123456789abcdef"))
+from tests.vectors.clarified import clarified
+from tests.vectors.opening import KEY_ARN, KEYRING_CONTEXT, VECTORS, context_of
+from tests.vectors.writing import DATA_KEYS, HINTS, WRAPPED, Case, case, place, refused
 
 SUITE_AT, REFERENCE_AT, FINGERPRINT_AT, HINT_AT, COMMITMENT_AT = 2, 3, 4, 12, 20
 LENGTH_AT, WRAPPED_AT = 52, 54
@@ -76,70 +70,6 @@ PARTS: tuple[tuple[str, PartKind, Any], ...] = (
     ("bytes", BYTES_PART, b"\x00\xe5\x01"),
     ("date", DATE_PART, datetime.date(999, 1, 2)),
 )
-
-
-def place(
-    *row: str,
-    table: str = "pings",
-    column: str = "position",
-    scope: tuple[str, ...] = (),
-    scope_columns: tuple[str, ...] = (),
-    scope_is_row: bool = False,
-) -> Case:
-    """A cell as vectors describe it."""
-    return {
-        "table": table,
-        "column": column,
-        "row": list(row),
-        "scope": list(scope),
-        "scope_columns": list(scope_columns),
-        "scope_is_row": scope_is_row,
-    }
-
-
-def case(
-    name: str,
-    cell: Case,
-    codec: Codec,
-    value: Any,
-    *,
-    key: int = 0,
-    pad_to: int | None = None,
-    payload: bytes | None = None,
-    nonce_of: str | None = None,
-) -> Case:
-    """A value sealed in its cell."""
-    cipher = ValueCipher(DATA_KEYS[key])
-    reference = InlineReference(
-        key_fingerprint(KEY_ARN), HINTS[key], cipher.commitment, WRAPPED[key]
-    )
-    value_type = codec.value_type | (codecs.PADDED if pad_to else 0)
-    if payload is None:
-        payload = codec.encode(value)
-        payload = codecs.pad(payload, pad_to) if pad_to else payload
-    where = Cell(
-        cell["table"],
-        cell["column"],
-        tuple(part.encode() for part in cell["row"]),
-        tuple(part.encode() for part in cell["scope"]),
-    )
-    (envelope,) = cipher.seal_many(
-        serialize_header(reference, value_type),
-        where.associated_data(value_type),
-        [b""],
-        [payload],
-        hashlib.sha256((nonce_of or name).encode()).digest()[:12],
-    )
-    return {
-        "name": name,
-        "data_key": DATA_KEYS[key].hex(),
-        "wrapped": WRAPPED[key].hex(),
-        "context": KEYRING_CONTEXT | context_of(cell),
-        "cell": cell,
-        "envelope": envelope.hex(),
-        "outcome": "opens",
-        "value": {"type": codec.name, "text": TEXT_OF[codec.name](value)},
-    }
 
 
 HOME = place("i1")
@@ -193,12 +123,6 @@ def rewrapped() -> Case:
 def base() -> Case:
     """The envelope that the altered ones are made of."""
     return case("base", HOME, codecs.STR, "ping")
-
-
-def refused(name: str, outcome: str, old: Case, envelope: bytes | None = None, **new: Any) -> Case:
-    """``old`` with other bytes, or found elsewhere."""
-    stored = old["envelope"] if envelope is None else envelope.hex()
-    return old | {"name": name, "envelope": stored, "outcome": outcome, "value": None} | new
 
 
 def changed(name: str, at: int, *, to: bytes | None = None, outcome: str) -> Case:
@@ -350,7 +274,7 @@ def moved() -> Iterator[Case]:
 
 def document() -> str:
     """The content of the file of vectors."""
-    makers: tuple[Callable[[], Iterator[Case]], ...] = (positive, negative)
+    makers: tuple[Callable[[], Iterator[Case]], ...] = (positive, negative, clarified)
     cases = [case for maker in makers for case in maker()]
     head = {"format": 1, "key_arn": KEY_ARN, "keyring_context": KEYRING_CONTEXT, "cases": cases}
     return json.dumps(head, indent=1, ensure_ascii=True) + "\n"

@@ -41,19 +41,22 @@ TEXT_OF: Mapping[str, Callable[[Any], str]] = {
 class TableKms:
     """A KMS that knows the one wrapped data key of a vector, under its one context."""
 
-    def __init__(self, wrapped: bytes, context: Mapping[str, str], data_key: bytes) -> None:
+    def __init__(
+        self, wrapped: bytes, context: Mapping[str, str], data_key: bytes, key_arn: str = KEY_ARN
+    ) -> None:
         self._wrapped = wrapped
         self._context = dict(context)
         self._data_key = data_key
+        self._key_arn = key_arn
 
     def resolve(self) -> str:
-        return KEY_ARN
+        return self._key_arn
 
     def generate_data_key(self, context: Mapping[str, str]) -> GeneratedDataKey:
         raise NotImplementedError
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str], *, key_arn: str) -> bytearray:
-        if (wrapped, dict(context), key_arn) != (self._wrapped, self._context, KEY_ARN):
+        if (wrapped, dict(context), key_arn) != (self._wrapped, self._context, self._key_arn):
             raise WrongCellError("not wrapped by this key under this context")
         return bytearray(self._data_key)
 
@@ -92,7 +95,8 @@ def open_envelope(case: Mapping[str, Any], stored: bytes) -> tuple[str, Any]:
     if codec is None:
         raise EnvelopeError("unknown value type")
     data_key = bytes.fromhex(case["data_key"])
-    kms = TableKms(bytes.fromhex(case["wrapped"]), case["context"], data_key)
+    key_arn = case.get("key_arn", KEY_ARN)
+    kms = TableKms(bytes.fromhex(case["wrapped"]), case["context"], data_key, key_arn)
     keyring = Keyring(kms, context=KEYRING_CONTEXT)
     pairs = tuple(sorted(context_of(cell).items()))
     cipher = keyring.opening_key(pairs, header.reference).cipher

@@ -18,7 +18,7 @@ from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring import Keyring
 from sqlalchemy_kmsenv.rewrap.checkpoints import TableCheckpoint
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
-from sqlalchemy_kmsenv.rewrap.meter import MeteredKms
+from sqlalchemy_kmsenv.rewrap.meter import Budget, MeteredKms
 from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
 from sqlalchemy_kmsenv.rewrap.proving import Prover
 from sqlalchemy_kmsenv.rewrap.reencrypting import ReEncrypting
@@ -70,6 +70,8 @@ class Workshop:
         self.metadata = metadata
         self._lock = threading.Lock()
         self._desks: dict[tuple[str, str], Desk] = {}
+        self.budgets = (Budget(), Budget())
+        """Of KMS calls and of rows, for all threads of this process."""
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise ConfigurationError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,17 +22,38 @@ class StopJobError(Exception):
     """The job cannot or must not go on; its text is for the report."""
 
 
+class Budget:
+    """A rate that all threads of a process keep to together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._paid_until = 0.0
+
+    def pay(self, units: int, rate: float | None, began: float) -> float:
+        """The time before which units that began to be used at ``began`` are not paid for."""
+        if rate is None:
+            return began
+        with self._lock:
+            self._paid_until = max(self._paid_until, began) + units / rate
+            return self._paid_until
+
+
 class Meter:
-    """The pace of one worker: what it may call, for how long it waits, whether it is to stop."""
+    """The pace of one worker: what it may call, for how long it waits, whether it is to stop.
+
+    The rates are those of its process; ``budgets`` are what its threads share.
+    """
 
     def __init__(
         self,
         *,
+        budgets: tuple[Budget, Budget] | None = None,
         kms_per_second: float | None = None,
         rows_per_second: float | None = None,
         patience_seconds: float = defaults.REWRAP_KMS_PATIENCE_SECONDS,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
+        self._kms_budget, self._rows_budget = budgets or (Budget(), Budget())
         self._kms_per_second = kms_per_second
         self._rows_per_second = rows_per_second
         self._patience_seconds = patience_seconds
@@ -74,11 +96,10 @@ class Meter:
         return self._should_stop is not None and self._should_stop()
 
     def pay_for_rows(self, rows: int, began: float) -> None:
-        """Wait until so many rows may have taken as long as they did since ``began``."""
-        if self._rows_per_second is not None:
-            until = began + rows / self._rows_per_second
-            while not self.is_to_stop() and (left := until - time.monotonic()) > 0:
-                time.sleep(min(left, _STEP_SECONDS))
+        """Wait until so many rows may have been read since ``began``, in all threads."""
+        until = self._rows_budget.pay(rows, self._rows_per_second, began)
+        while not self.is_to_stop() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _STEP_SECONDS))
 
     def _paced(self, ask: Callable[[], _T]) -> _T:
         began = time.monotonic()
@@ -86,9 +107,7 @@ class Meter:
         try:
             return ask()
         finally:
-            # Paid behind the call, so that no state has to outlive this worker.
-            if self._kms_per_second is not None:
-                self.sleep(began + 1 / self._kms_per_second - time.monotonic())
+            self.sleep(self._kms_budget.pay(1, self._kms_per_second, began) - time.monotonic())
 
 
 _CURRENT: ContextVar[Meter] = ContextVar("sqlalchemy_kmsenv_meter")

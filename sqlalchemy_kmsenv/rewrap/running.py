@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import uuid
@@ -10,10 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
-    BrokenExecutor,
-    Executor,
     Future,
-    ThreadPoolExecutor,
     wait,
 )
 from contextlib import ExitStack
@@ -22,21 +18,20 @@ from typing import Any
 
 from sqlalchemy import Engine, MetaData
 
-from sqlalchemy_kmsenv import defaults
 from sqlalchemy_kmsenv.columns.attached import keyring_of
-from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError, KmsEnvError
-from sqlalchemy_kmsenv.printable import printable
+from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError
 from sqlalchemy_kmsenv.rewrap.checkpoints import CheckpointStore, Kept, TableCheckpoint, store_of
+from sqlalchemy_kmsenv.rewrap.crew import Crew, WorkerLostError
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
 from sqlalchemy_kmsenv.rewrap.identity import identity_of
 from sqlalchemy_kmsenv.rewrap.options import Checkpoint, Settings
-from sqlalchemy_kmsenv.rewrap.partitions import Partition, cut
-from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
+from sqlalchemy_kmsenv.rewrap.partitions import cut
+from sqlalchemy_kmsenv.rewrap.plans import FormerBinding
 from sqlalchemy_kmsenv.rewrap.preflight import Answers, ask_beforehand
 from sqlalchemy_kmsenv.rewrap.progress import ColumnState, Teller
 from sqlalchemy_kmsenv.rewrap.refusals import CheckpointError
 from sqlalchemy_kmsenv.rewrap.reports import Report
-from sqlalchemy_kmsenv.rewrap.slices import Pace, SliceResult, run_slice
+from sqlalchemy_kmsenv.rewrap.slices import SliceResult
 from sqlalchemy_kmsenv.rewrap.targets import (
     NO_TARGET,
     Target,
@@ -46,7 +41,6 @@ from sqlalchemy_kmsenv.rewrap.targets import (
 )
 from sqlalchemy_kmsenv.rewrap.work import VERIFY
 
-_LOG = logging.getLogger(__name__)
 _STOPPED = "it was asked to stop"
 _WAIT_SECONDS = 0.2
 _SECRET, _SECRET_BYTES = "secret", 32
@@ -176,7 +170,7 @@ class Run:
     def run(self, store: CheckpointStore | None) -> None:
         """Go through the columns in turn."""
         with ExitStack() as stack:
-            executor, width = self._executor(stack)
+            crew = Crew(self._settings, self._workshop, stack, self._is_stopping)
             for column in self.columns:
                 if self._should_stop():
                     self.stopped = _STOPPED
@@ -186,7 +180,7 @@ class Run:
                     self._cut(column, store)
                     if self.stopped is not None:
                         return
-                self._run_column(column, executor, width, store)
+                self._run_column(column, crew, store)
 
     def _cut(self, column: ColumnState, store: CheckpointStore | None) -> None:
         engine = self._workshop.engine
@@ -204,24 +198,24 @@ class Run:
         except CheckpointError as error:
             self.stopped = self.stopped or str(error)
 
-    def _run_column(
-        self, column: ColumnState, executor: Executor, width: int, store: CheckpointStore | None
-    ) -> None:
+    def _run_column(self, column: ColumnState, crew: Crew, store: CheckpointStore | None) -> None:
         progress = Teller(self._workshop, self._settings, column)
         waiting = deque(each for each in column.partitions.values() if not each.finished)
         flying: dict[Future[SliceResult], int] = {}
         try:
             while flying or (waiting and self.stopped is None):
-                while waiting and self.stopped is None and len(flying) < width:
-                    active = min(width, len(waiting) + len(flying))
+                while waiting and self.stopped is None and len(flying) < crew.width:
+                    active = min(crew.width, len(waiting) + len(flying))
                     partition = waiting.popleft()
-                    future = self._submit(executor, self._slice(column, partition, active))
+                    future = crew.begin(column.job, partition, active)
                     flying[future] = partition.number
                 done, _ = wait(flying, timeout=_WAIT_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
                     del flying[future]
-                    result = self._result(future, column)
-                    if result is None:
+                    try:
+                        result = crew.result(future)
+                    except WorkerLostError as lost:
+                        self.stopped = self.stopped or str(lost)
                         continue
                     partition = result.partition
                     column.partitions[partition.number] = partition
@@ -238,64 +232,8 @@ class Run:
             for future in flying:
                 future.cancel()
 
-    def _submit(self, executor: Executor, given: tuple[Any, ...]) -> Future[SliceResult]:
-        try:
-            return executor.submit(run_slice, *given)
-        except BrokenExecutor as error:
-            failed: Future[SliceResult] = Future()
-            failed.set_exception(error)
-            return failed
-
-    def _result(self, future: Future[SliceResult], column: ColumnState) -> SliceResult | None:
-        """What a worker reports; None where it was lost, and the job stops with a report."""
-        try:
-            return future.result()
-        except KmsEnvError:
-            raise
-        except Exception as error:
-            if self._settings.source is None:
-                raise
-            # BrokenProcessPool, KilledWorker of Dask, what could not be sent or imported there.
-            _LOG.warning("a worker of %s failed", column.job.column, exc_info=True)
-            words = printable(str(error).strip().partition("\n")[0])
-            self.stopped = self.stopped or (
-                f"a worker was lost or failed ({type(error).__name__}: {words}); was it out of"
-                " memory, or does it lack the models? Its pages are done again"
-            )
-            return None
-
-    def _slice(self, column: ColumnState, partition: Partition, active: int) -> tuple[Any, ...]:
-        settings = self._settings
-        alone = settings.executor is None and settings.workers == 1
-        pace = Pace(
-            seconds=0 if alone else defaults.REWRAP_SLICE_SECONDS,
-            kms_per_second=_share(settings.kms_per_second, active),
-            rows_per_second=_share(settings.rows_per_second, active),
-            kms_patience_seconds=settings.kms_patience_seconds,
-            give_up_after=settings.give_up_after,
-        )
-        where: Workshop | JobSource = settings.source or self._workshop
-        should_stop = settings.should_stop
-        if settings.source is not None:
-            # It goes to another process, where this one's functions cannot be asked.
-            should_stop = None
-        elif not alone:
-            should_stop = self._is_stopping
-        return where, column.job, partition, pace, should_stop
-
     def _is_stopping(self) -> bool:
         return self.stopped is not None
-
-    def _executor(self, stack: ExitStack) -> tuple[Executor, int]:
-        settings = self._settings
-        if settings.executor is not None:
-            return settings.executor, settings.parts
-        if settings.source is not None and settings.workers > 1:
-            raise ConfigurationError("source=... is for an executor; give both or neither")
-        if settings.workers == 1:
-            return _Here(), 1
-        pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="kmsenv")
-        return stack.enter_context(pool), settings.workers
 
     def _should_stop(self) -> bool:
         return self._settings.should_stop is not None and self._settings.should_stop()
@@ -339,22 +277,9 @@ class Run:
         return identity_of(self._workshop, [column.job for column in self.columns])
 
 
-class _Here(Executor):
-    """Runs what it is given at once, in this thread."""
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
 def _target(metadata: MetaData, column: str) -> Target:
     return target_of(keyring_of(binding_named(metadata, column)))
 
 
 def _in_table(checkpoint: Checkpoint | None) -> TableCheckpoint | None:
     return checkpoint if isinstance(checkpoint, TableCheckpoint) else None
-
-
-def _share(rate: float | None, active: int) -> float | None:
-    return None if rate is None else rate / active

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -38,6 +40,7 @@ class Pace:
     seconds: float
     """After which it reports; at least one page."""
     kms_per_second: float | None
+    """This, and the next, over all threads of the process."""
     rows_per_second: float | None
     kms_patience_seconds: float
     give_up_after: int
@@ -51,6 +54,8 @@ class SliceResult:
     stopped: str | None = None
     """Why the whole job has to stop."""
     notes: tuple[str, ...] = ()
+    process: str = ""
+    """Where it ran."""
 
 
 def run_slice(
@@ -67,6 +72,7 @@ def run_slice(
     """
     workshop = where if isinstance(where, Workshop) else opened_source(where, job.run)
     meter = Meter(
+        budgets=workshop.budgets,
         kms_per_second=pace.kms_per_second,
         rows_per_second=pace.rows_per_second,
         patience_seconds=pace.kms_patience_seconds,
@@ -75,7 +81,8 @@ def run_slice(
     worker = _Worker(workshop.desk(job), job, pace, meter)
     with metered(meter):
         result = worker.go_on(partition)
-    return replace(result, notes=tuple(sorted(worker.notes)))
+    process = f"{socket.gethostname()}:{os.getpid()}"
+    return replace(result, notes=tuple(sorted(worker.notes)), process=process)
 
 
 class _Worker:

@@ -79,6 +79,12 @@ def parse_header(stored: bytes, start: int = 0) -> Header:
             reference that this release does not read.
     """
     size = len(stored) - start
+    if size == 0:
+        raise EnvelopeError(
+            "not an envelope: 0 bytes. Nothing was sealed here: MySQL and MariaDB store such cells"
+            " when a NOT NULL column is added to a table that has rows. Write values to them; and"
+            " add such a column nullable, until every row has its value"
+        )
     if size < _FIXED_BYTES:
         raise EnvelopeError(f"not an envelope: {size} bytes, fewer than any envelope has")
     if stored[start] != MAGIC[0]:

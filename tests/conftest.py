@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
+from hypothesis import settings
 from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.exc import OperationalError
 
 from sqlalchemy_kmsenv import Keyring, LocalKms
 from sqlalchemy_kmsenv.kms import CountingKms
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("kmsenv", deadline=None)
+settings.load_profile("kmsenv")
 
 SERVERS = {
     "postgresql": (

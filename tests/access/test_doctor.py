@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.session import Session as BotocoreSession
 from sqlalchemy import create_engine, insert, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 
 from sqlalchemy_kmsenv import AwsKms, CachePolicy, LocalKms, attach_keyrings
 from sqlalchemy_kmsenv.access import Check, Role, column_contexts, examine, policies
@@ -403,6 +403,6 @@ def test_database_that_is_gone_is_the_callers_error(server, tmp_path):
     attach_keyrings(models.Base.metadata, keyring_of(LocalKms.create(tmp_path / "k.json")))
     engine = create_engine(f"sqlite:///{tmp_path / 'absent' / 'x.db'}")
 
-    with pytest.raises(DBAPIError):
+    with pytest.raises(OperationalError, match="unable to open"):
         list(examine(engine, models.bindings))
     assert isinstance(server, KmsServer)

@@ -79,7 +79,9 @@ def test_replicas_are_named_for_those_who_use_them():
 
     def resources(role):
         printed = json.loads(run("--role", role, about=about).stdout)
-        return [statement["Resource"] for statement in printed["Statement"]]
+        found = [statement["Resource"] for statement in printed["Statement"]]
+        assert found, "a policy that allows nothing says nothing of resources"
+        return found
 
     for role in ("reader", "auditor"):
         assert all(found == both for found in resources(role)), role

@@ -208,7 +208,7 @@ def test_no_record_holds_a_value(session, models, rows, journal):
     """Also not where the stored bytes are no envelope."""
     overwrite(session.connection(), models.table, "note", CANARY.encode(), 3)
     session.scalars(select(models.Ping.secret)).all()
-    with pytest.raises(Exception, match="not an envelope"):
+    with pytest.raises(EnvelopeError, match="not an envelope"):
         session.scalars(select(models.Ping.note)).all()
 
     shown = repr([*rows, *journal]) + repr([use.to_dict() for use in (*rows, *journal)])

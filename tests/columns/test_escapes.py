@@ -36,7 +36,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
 from sqlalchemy_kmsenv import (
@@ -596,7 +596,7 @@ def test_an_insert_that_the_database_refused_leaves_nothing_to_seal(late, databa
     with Session(late) as session:
         session.add(Note(body="before", code="taken"))
         session.flush()
-        with pytest.raises(DBAPIError), session.begin_nested():
+        with pytest.raises(IntegrityError), session.begin_nested():
             session.connection().execute(insert(NOTES).values(body="x", code="taken"))
         session.commit()
     assert bodies(late)[3:] == ["before"]

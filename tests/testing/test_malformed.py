@@ -249,7 +249,8 @@ def test_a_body_that_never_comes_is_given_up_in_time(server):
             answer += part
 
     assert status(answer) == 408
-    assert READ_SECONDS <= time.monotonic() - began < WAIT_SECONDS
+    # Not at once either; and not never, or the socket's own time-out had raised.
+    assert time.monotonic() - began >= READ_SECONDS
 
 
 def test_a_client_that_leaves_before_the_answer_is_no_news(server):

@@ -7,6 +7,7 @@ LOWEST := .venv-lowest
 BENCH := .venv-bench
 LOCK := .venv-lock
 LOCALSTACK := .venv-localstack
+APPS := .venv-apps
 # LocalStack's last free release runs on Python 3.13 alone.
 PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13 /usr/bin/python3.13 /usr/local/bin/python3.13))
 
@@ -15,7 +16,7 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest bench lint vectors matrix contract-localstack soak suite mutants lock clean \
+.PHONY: help apps demo test test-lowest bench lint vectors matrix contract-localstack soak suite mutants lock clean \
    check-python has-python313
 
 help: ## list the targets
@@ -50,6 +51,9 @@ contract-localstack: $(VENV)/.installed $(LOCALSTACK)/.installed ## hold LocalSt
 	@$(VENV)/bin/python -m tests.contract.localstack $(LOCALSTACK)/bin/python \
 	   $(VENV)/bin/python -m pytest tests/contract $(ARGS)
 
+apps: $(APPS)/.installed ## run three applications of others, plain and encrypted
+	@$(APPS)/bin/python -m tests.apps
+
 soak: $(VENV)/.installed ## write and read under faults for ten minutes
 	@$(VENV)/bin/python -m tests.testing.soak $(or $(ARGS),--seconds 600)
 
@@ -72,7 +76,7 @@ lock: check-python ## renew constraints.txt with today's newest versions
 	@rm -rf $(LOCK)
 
 clean: ## remove the environments and caches
-	@rm -rf $(VENV) $(LOWEST) $(BENCH) $(LOCK) $(LOCALSTACK) .mutants .suite .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(LOWEST) $(BENCH) $(LOCK) $(LOCALSTACK) $(APPS) .mutants .suite .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.installed $(BENCH)/.installed: constraints.txt
 $(LOWEST)/.installed: constraints-lowest.txt
@@ -96,6 +100,13 @@ $(LOCALSTACK)/.installed:
 	@echo "Installing into $(@D) ..."
 	@$(PYTHON313) -m venv $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) 'localstack-core[runtime]==2026.3.0' 'cbor2<6' 'pyopenssl<26'
+	@touch $@
+
+# In an environment of its own too: applications are no dependency of anything here.
+$(APPS)/.installed: pyproject.toml | check-python
+	@echo "Installing into $(@D) ..."
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) -e '.[postgresql,mysql]' optuna==5.0.0 apscheduler==3.11.3 celery==5.7.0
 	@touch $@
 
 check-python:

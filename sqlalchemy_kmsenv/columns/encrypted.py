@@ -49,6 +49,8 @@ class Encrypted(TypeDecorator[_Value]):
             whose values become pairs of the encryption context.
         name: logical ``"table.column"``, to rename either and keep reading.
         identity: keys of the columns that name the row; the primary key by default.
+        same_rows: the column holds cells of the one that ``name`` names, as an archive
+            table does, so that the two share their logical name.
         bind: ``"row"``, or ``"column"`` for tables written by multi-row UPDATE:
             their values can be moved from row to row.
         pad_to: hide lengths up to a multiple of so many bytes.
@@ -75,9 +77,14 @@ class Encrypted(TypeDecorator[_Value]):
         bind: Bind = "row",
         pad_to: int | None = None,
         check: bool = False,
+        same_rows: bool = False,
     ) -> None:
         super().__init__()
         self.inner = _checked_inner(inner)
+        # Packages that make forms and schemas of a model look at impl; SQLAlchemy goes by
+        # impl_instance, whose schema events are those of what is stored.
+        self.impl_instance = self.impl
+        self.impl = self.inner  # type: ignore[assignment]  # of the class it is one type
         self.keyring = keyring
         self.scope = _checked_scope(scope)
         self.name = _checked_name(name)
@@ -85,7 +92,13 @@ class Encrypted(TypeDecorator[_Value]):
         self.bind: Bind = bind
         self.pad_to = _checked_pad_to(pad_to)
         self.check = check
+        self.same_rows = same_rows
         self._check_bind()
+        if same_rows and name is None:
+            raise ConfigurationError(
+                'Encrypted(same_rows=True) goes with name="table.column" of the table whose rows'
+                " it holds"
+            )
         self.hashable = self.inner.hashable
         self._evaluates_none: bool | None = None
         self.was_pickled = False
@@ -189,6 +202,15 @@ class Encrypted(TypeDecorator[_Value]):
     def should_evaluate_none(self, value: bool) -> None:
         # What evaluates_none() does to a copy of the type.
         self._evaluates_none = value
+
+    def __getattr__(self, key: str) -> Any:
+        """What is public of the inner type, such as ``length`` and ``enums``."""
+        target = "impl_instance" if key.startswith("_") else "inner"
+        # Not by the attribute: it is not there yet while one is copied or unpickled.
+        found = self.__dict__.get(target)
+        if found is None:
+            raise AttributeError(key)
+        return getattr(found, key)
 
     @property
     def python_type(self) -> type[Any]:

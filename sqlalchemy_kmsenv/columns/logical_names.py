@@ -12,6 +12,9 @@ from sqlalchemy_kmsenv.errors import ConfigurationError
 
 _INFO_KEY = "sqlalchemy_kmsenv.logical_names"
 
+VIEW = "is_view"
+"""``Table(info={"is_view": True})``: what Alembic's recipes call it too."""
+
 _Place = tuple[str, str]
 """The key of a table in its MetaData, and the name of a column."""
 
@@ -19,10 +22,15 @@ _Place = tuple[str, str]
 def claim_logical_name(table: Table, column: Column[Any], encrypted: Encrypted[Any]) -> None:
     """Take the logical name of a column that joins a table, whenever it does.
 
+    A view shows the cells of another table, and an archive holds them: they take no name of
+    their own.
+
     Raises:
         ConfigurationError: another encrypted column of the same MetaData has it, in
             this table or in another one.
     """
+    if encrypted.same_rows or table.info.get(VIEW):
+        return
     claimed: dict[_Place, _Place] = table.metadata.info.setdefault(_INFO_KEY, {})
     name = logical_names(column, encrypted.name)
     place = (table.key, column.name)
@@ -31,7 +39,7 @@ def claim_logical_name(table: Table, column: Column[Any], encrypted: Encrypted[A
         raise ConfigurationError(
             f"{table.name}.{column.name} and {'.'.join(holder)} have the same logical name"
             f" {'.'.join(name)!r}, so their values could be swapped; give one of them another"
-            " name=..."
+            " name=..., or declare that it shows the same rows (docs/reading.md)"
         )
     claimed[name] = place
 

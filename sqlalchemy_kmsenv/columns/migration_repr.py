@@ -20,7 +20,7 @@ def render_encrypted(encrypted: Encrypted[Any]) -> str:
     """
     arguments = [render_inner(encrypted.inner)]
     defaults = {"keyring": "default", "scope": "column", "name": None, "identity": None,
-                "bind": "row", "pad_to": None, "check": False}  # fmt: skip
+                "bind": "row", "pad_to": None, "check": False, "same_rows": False}  # fmt: skip
     for name, default in defaults.items():
         value: Any = getattr(encrypted, name)
         if value != default:

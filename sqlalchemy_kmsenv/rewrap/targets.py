@@ -10,6 +10,7 @@ from sqlalchemy import MetaData
 
 from sqlalchemy_kmsenv.by_hand.places import binding_of
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.logical_names import VIEW
 from sqlalchemy_kmsenv.columns.plan import encrypted_columns
 from sqlalchemy_kmsenv.envelope import (
     UNKNOWN_MATERIAL,
@@ -85,15 +86,17 @@ def column_names(metadata: MetaData, columns: Sequence[Any] | None) -> tuple[str
         ConfigurationError: there is none, or one that was named is none.
     """
     if columns is None:
-        bindings = [b for t in metadata.sorted_tables for b in encrypted_columns(t).values()]
+        # What a view shows is stored once.
+        tables = [each for each in metadata.sorted_tables if not each.info.get(VIEW)]
+        bindings = [b for table in tables for b in encrypted_columns(table).values()]
     elif isinstance(columns, str):
         raise ConfigurationError(f"columns={columns!r} takes a list, such as [{columns!r}]")
     else:
         bindings = [_binding(metadata, each) for each in columns]
     if not bindings:
-        tables = ", ".join(metadata.tables) or "no table at all"
+        known = ", ".join(metadata.tables) or "no table at all"
         raise ConfigurationError(
-            f"there is no encrypted column to work on in this MetaData, which has {tables}. Is it"
+            f"there is no encrypted column to work on in this MetaData, which has {known}. Is it"
             " the one of the models, and are their modules imported?"
         )
     names = (f"{b.column.table.key}.{b.column.key}" for b in bindings)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapper
 
 from sqlalchemy_kmsenv.columns import flushing, handover, ledger, looking_through, moving
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings
+from sqlalchemy_kmsenv.columns.bare_tables import note_encrypted, refuse_plaintext
 from sqlalchemy_kmsenv.columns.bound_columns import IncompleteTableError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
@@ -40,6 +41,7 @@ def listen() -> None:
     event.listen(Column, "after_parent_attach", _adopt_column)
     event.listen(Table, "after_parent_attach", _check_defined_table)
     event.listen(Table, "before_create", _check_table)
+    event.listen(Table, "after_create", _note_created_table)
     event.listen(Mapper, "after_mapper_constructed", _check_mapped_tables)
     event.listen(Engine, "before_execute", _seal_statement, retval=True)
     event.listen(Engine, "after_execute", _after_statement)
@@ -94,6 +96,13 @@ def _check_table(table: Table, *_: Any, **__: Any) -> None:
         refuse_uses_of_envelopes(table)
 
 
+def _note_created_table(table: Table, connection: Any, **_: Any) -> None:
+    names = [binding.column.name for binding in encrypted_columns(table).values()]
+    # Alembic's offline mode has another kind of connection, which writes SQL into a file.
+    if names and isinstance(connection, Connection):
+        note_encrypted(connection, table, names, connection.get_execution_options())
+
+
 def _seal_statement(
     connection: Connection,
     statement: Any,
@@ -107,9 +116,12 @@ def _seal_statement(
     refuse_other_targets(statement, many or ([single] if single else []))
     table = table_of(statement)
     bindings = encrypted_columns(table) if table is not None else {}
-    if table is None or not bindings:
-        return statement, many, single
     rows: Rows = many or ([single] if single else [])
+    if table is None or not bindings:
+        refuse_plaintext(connection, statement, rows, options)
+        return statement, many, single
+    names = (binding.column.name for binding in bindings.values())
+    note_encrypted(connection, table, names, options)
     sealed: Insert | Update
     if isinstance(statement, Insert):
         sealed, sealed_rows = seal_insert(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, TableClause
 from sqlalchemy.engine import Dialect
 
 Options = Mapping[str, Any]
@@ -48,7 +48,7 @@ def schema_map(options: Options) -> dict[str, Any]:
     return {"schema_translate_map": translated} if translated else {}
 
 
-def schema_of(table: Table, options: Options) -> str | None:
+def schema_of(table: TableClause, options: Options) -> str | None:
     """The schema of ``table`` once ``schema_translate_map`` has had its say."""
     translated: Mapping[str | None, str | None] | None = options.get("schema_translate_map")
     schema: str | None = table.schema

@@ -1,0 +1,78 @@
+"""Writes to an encrypted table that is described once more, without its encrypted types.
+
+``sa.table()`` with ``sa.column()``, the tables that pandas makes for ``to_sql()``, a Table of
+another MetaData: nothing is sealed there, and a value would be stored as it is. What tells is
+the name, on an engine that has created or written the table as an encrypted one. Bytes are let
+through, since whoever has envelopes writes them so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Insert, Table, TableClause, Update
+from sqlalchemy.engine import Dialect
+
+from sqlalchemy_kmsenv.columns.dml import (
+    FromParameters,
+    FromStatement,
+    Rows,
+    source_of,
+    value_expressions,
+)
+from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.transactions import Options, schema_of
+
+_Tables = dict[tuple[str | None, str], frozenset[str]]
+_encrypted: WeakKeyDictionary[Dialect, _Tables] = WeakKeyDictionary()
+"""By dialect, of which each engine has its own: schema and name, and the encrypted columns."""
+
+
+def note_encrypted(
+    connection: Connection, table: Table, names: Iterable[str], options: Options
+) -> None:
+    """This engine's database has the table, with these encrypted columns."""
+    place = schema_of(table, options), table.name
+    _encrypted.setdefault(connection.dialect, {})[place] = frozenset(names)
+
+
+def refuse_plaintext(
+    connection: Connection, statement: Insert | Update, rows: Rows, options: Options
+) -> None:
+    """Refuse what would be stored as it is where an envelope belongs.
+
+    Raises:
+        UnboundValueError: a value for an encrypted column that is neither NULL nor bytes.
+    """
+    known = _encrypted.get(connection.dialect)
+    target = statement.table
+    if not known or not isinstance(target, TableClause):
+        return
+    schema = schema_of(target, options)
+    names = known.get((schema, target.name))
+    if not names:
+        return
+    for name, value in _values(statement, rows):
+        if name in names and not isinstance(value, (bytes, bytearray, memoryview, type(None))):
+            raise UnboundValueError(
+                f"{target.name}.{name} is encrypted in this database, and the table that this"
+                " statement names it through knows nothing of that, so that the value would be"
+                f" stored as it is; write it through the table that declares {name} as Encrypted"
+            )
+
+
+def _values(statement: Insert | Update, rows: Rows) -> Iterator[tuple[str, Any]]:
+    columns: Any = statement.table.columns
+    names = {column.key: str(column.name) for column in columns}
+    for row in rows:
+        for key, value in row.items():
+            yield names.get(key, key), value
+    for key, value in value_expressions(statement):
+        source = source_of(value, rows)
+        if isinstance(source, FromStatement):
+            yield names.get(key, key), source.value
+        elif isinstance(source, FromParameters):
+            for row in rows:
+                yield names.get(key, key), row.get(source.key)

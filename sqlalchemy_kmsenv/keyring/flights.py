@@ -69,6 +69,7 @@ class FlightStore(Generic[K, V]):
             entry, flight, leads = self._entry_or_flight(key, form)
             if entry is not None:
                 return entry
+            assert flight is not None  # noqa: S101  there is either
             if leads:
                 return self._fly(key, form, flight, make)
             shared = flight.result()
@@ -122,14 +123,14 @@ class FlightStore(Generic[K, V]):
 
     def _entry_or_flight(
         self, key: K, form: bytes | None
-    ) -> tuple[V | None, Future[V | None], bool]:
+    ) -> tuple[V | None, Future[V | None] | None, bool]:
         with self._lock:
             entry = self._shelf.peek(key)
             usable = entry is not None and entry.usable()
             if usable and self._shelf.knows(form):
                 self.tally.hits += 1
                 self._shelf.used(key)
-                return entry, Future(), False
+                return entry, None, False
             self.tally.misses += 1
             if entry is not None and not usable:
                 self._shelf.take(key)

@@ -24,6 +24,7 @@ from sqlalchemy_kmsenv.cli.options import (
 )
 from sqlalchemy_kmsenv.columns.binding import Bind, Scope
 from sqlalchemy_kmsenv.rewrap import FormerBinding
+from sqlalchemy_kmsenv.rewrap.desks import imported
 
 _REVOKE = (
     "Whoever has these data keys can still make values that open, until the keyring of each"
@@ -79,6 +80,10 @@ def _former_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--data-key", "data_keys", metavar="COMMITMENT", multiple=True,
     help="Only values under this data key, by its commitment as inspect shows it; repeatable.",
 )  # fmt: skip
+@click.option(
+    "--convert", metavar="MODULE:FUNCTION",
+    help="Make values of the column's type of those that have another, and of no others.",
+)  # fmt: skip
 @kms_options
 @checkpoint_options
 @dry_run_option
@@ -88,6 +93,7 @@ def reencrypt(
     job: Job,
     former: FormerBinding | None,
     data_keys: tuple[str, ...],
+    convert: str | None,
     kms: KmsOptions,
     checkpoint: CheckpointFile,
     dry_run: bool,
@@ -101,7 +107,11 @@ def reencrypt(
     kms:GenerateDataKey.
     """
     with job.started() as started:
-        more = [None if former is None else asdict(former), sorted(data_keys)]
+        more = [
+            None if former is None else asdict(former),
+            sorted(data_keys),
+            *([convert] if convert else []),
+        ]
         path = None if dry_run else checkpoint.settled("reencrypt", job.database, job.models, more)
         report = library.reencrypt(
             started.engine,
@@ -109,6 +119,7 @@ def reencrypt(
             columns=started.columns,
             former=former,
             data_keys=data_keys or None,
+            convert=imported(convert) if convert else None,
             dry_run=dry_run,
             checkpoint=path,
             **kms,

@@ -92,6 +92,15 @@ class InnerValues:
             steps.append(lambda plain: convert(plain, dialect))
         return steps[0] if len(steps) == 1 else _in_turn(steps)
 
+    def plain(self, value_type: int, payload: bytes) -> Any:
+        """What a payload of any value type says, whatever the column's type is by now.
+
+        Raises:
+            EnvelopeError: an unknown value type, or not a payload of this one.
+        """
+        codec = _codec_of_value_type(value_type)
+        return codec.decode(unpad(payload) if value_type & PADDED else payload)
+
     def what_does_not_fit(self, value_type: int, dialect: Dialect) -> str:
         """Why payloads of this value type do not decode, in words; what may be, where they could.
 

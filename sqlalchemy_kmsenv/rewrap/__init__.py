@@ -5,7 +5,7 @@ docs/rewrap.md says what each promises, what the counts mean, and how to resume.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Unpack
 
 from sqlalchemy import Engine, MetaData
@@ -136,6 +136,7 @@ def reencrypt(
     columns: Sequence[Any] | None = None,
     former: FormerBinding | None = None,
     data_keys: Iterable[str] | None = None,
+    convert: Callable[[Any], Any] | None = None,
     dry_run: bool = False,
     **options: Unpack[JobOptions],
 ) -> Report:
@@ -152,6 +153,8 @@ def reencrypt(
             are left alone.
         data_keys: commitments (hexadecimal, FORMAT.md 3.1) of the data keys that may
             have leaked; values under others are left alone. Not together with ``former``.
+        convert: makes a value that the column holds of one of a type that it had; values
+            that it holds are left alone. Without it values of another type fail.
             Once no value of any column is under them, the attached keyrings refuse them
             in this process; ``Keyring(revoked=[...])`` makes others do so.
         dry_run: as for ``rewrap``.
@@ -175,6 +178,7 @@ def reencrypt(
         columns,
         Settings(**options),
         dry_run=dry_run,
+        convert=convert,
         former=None if former is None else former.settled(),
         data_keys=leaked,
     ).report()

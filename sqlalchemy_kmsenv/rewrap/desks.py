@@ -17,6 +17,7 @@ from sqlalchemy_kmsenv.columns.binding import Binding, build_binding
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring import Keyring
 from sqlalchemy_kmsenv.rewrap.checkpoints import TableCheckpoint
+from sqlalchemy_kmsenv.rewrap.decoding import Convert
 from sqlalchemy_kmsenv.rewrap.headers import HeaderReader
 from sqlalchemy_kmsenv.rewrap.meter import Budget, MeteredKms
 from sqlalchemy_kmsenv.rewrap.plans import FormerBinding, JobSource
@@ -46,6 +47,7 @@ class ColumnJob:
     former: FormerBinding | None = None
     data_keys: frozenset[bytes] | None = None
     verify_material: bool = False
+    convert: Convert | None = None
     kept: TableCheckpoint | None = None
     """Where the worker of a partition keeps how far it is."""
     secret: bytes = field(default=b"", repr=False)
@@ -118,7 +120,7 @@ def metadata_of(found: Any) -> MetaData:
     """
     named = found
     if isinstance(found, str):
-        found = _imported(found)
+        found = imported(found)
     for _ in range(2):
         found = getattr(found, "metadata", found)
         if isinstance(found, MetaData):
@@ -131,7 +133,12 @@ def metadata_of(found: Any) -> MetaData:
     )
 
 
-def _imported(path: str) -> Any:
+def imported(path: str) -> Any:
+    """What an import path ``package.module:name`` leads to.
+
+    Raises:
+        ConfigurationError: nothing.
+    """
     module, _, attribute = path.partition(":")
     if not module or not attribute:
         raise ConfigurationError(f'{path!r} is no import path like "package.module:Base"')
@@ -182,6 +189,7 @@ def _work(engine: Engine, binding: Binding, job: ColumnJob) -> Work:
         _metered(binding),
         former=None if former is None else (former, _metered(former)),
         data_keys=job.data_keys,
+        convert=job.convert,
         dry_run=job.dry_run,
     )
 

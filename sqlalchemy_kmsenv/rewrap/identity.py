@@ -38,12 +38,18 @@ def identity_of(workshop: Workshop, jobs: Sequence[ColumnJob]) -> dict[str, Any]
         "targets": {} if first.kind == VERIFY else targets,
         "keys": {job.column: _keys(bindings[job.column], job) for job in jobs} if opens else {},
         "verify_material": first.verify_material,
+        "convert": None if first.convert is None else _named(first.convert),
         "former": None if first.former is None else asdict(first.former),
         "data_keys": None if first.data_keys is None else sorted(k.hex() for k in first.data_keys),
     }
     # As it comes back from a checkpoint, where tuples have become lists.
     returned: dict[str, Any] = json.loads(json.dumps(identity))
     return returned
+
+
+def _named(function: Any) -> str:
+    name = getattr(function, "__qualname__", type(function).__name__)
+    return f"{getattr(function, '__module__', '')}:{name}"
 
 
 def _database(url: URL) -> list[Any]:

@@ -8,9 +8,11 @@ from typing import Any
 from sqlalchemy import Engine, Row
 
 from sqlalchemy_kmsenv.aead import NONCE_BYTES
+from sqlalchemy_kmsenv.by_hand import Finding
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.errors import KmsEnvError
 from sqlalchemy_kmsenv.keyring import ContextPairs, Keyring
+from sqlalchemy_kmsenv.rewrap.decoding import Convert, Decoding
 from sqlalchemy_kmsenv.rewrap.opening import Opened, PayloadOpener, UnopenedError, prefix_of
 from sqlalchemy_kmsenv.rewrap.rewrapping import pairs_of_row
 from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows, stored_bytes
@@ -37,6 +39,7 @@ class ReEncrypting:
         *,
         former: tuple[Binding, Keyring] | None,
         data_keys: frozenset[bytes] | None,
+        convert: Convert | None,
         dry_run: bool,
     ) -> None:
         self.table = table
@@ -47,6 +50,8 @@ class ReEncrypting:
         self._now = PayloadOpener(binding, keyring)
         self._former = None if former is None else PayloadOpener(*former)
         self._data_keys = data_keys
+        self._decoding = Decoding(binding, engine.dialect)
+        self._convert = convert
         self._dry_run = dry_run
 
     def examine(self, rows: Rows) -> Outcome:
@@ -61,6 +66,7 @@ class ReEncrypting:
                 continue
             try:
                 opened = self._open(row)
+                opened = None if opened is None else self._fitting(opened)
                 if opened is None:
                     outcome.current += 1
                     continue
@@ -94,6 +100,17 @@ class ReEncrypting:
                 # The former binding is what the caller said that these values have.
                 raise unopened from None
             return None
+
+    def _fitting(self, opened: Opened) -> Opened | None:
+        """What is to be sealed of a value; None where ``convert`` finds nothing to do."""
+        try:
+            # Sealed anew as it is, a value of another type would go unnoticed for ever.
+            self._decoding.check(opened)
+        except UnopenedError as misfit:
+            if self._convert is None or misfit.finding is not Finding.OTHER_TYPE:
+                raise
+            return self._decoding.converted(opened, self._convert)
+        return opened if self._convert is None else None
 
     def _seal(
         self,

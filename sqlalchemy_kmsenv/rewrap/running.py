@@ -22,6 +22,7 @@ from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError
 from sqlalchemy_kmsenv.rewrap.checkpoints import CheckpointStore, Kept, TableCheckpoint, store_of
 from sqlalchemy_kmsenv.rewrap.crew import Crew, WorkerLostError
+from sqlalchemy_kmsenv.rewrap.decoding import Convert
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
 from sqlalchemy_kmsenv.rewrap.identity import identity_of
 from sqlalchemy_kmsenv.rewrap.options import Checkpoint, Settings
@@ -61,6 +62,7 @@ class Run:
         former: FormerBinding | None = None,
         data_keys: frozenset[bytes] | None = None,
         verify_material: bool = False,
+        convert: Convert | None = None,
     ) -> None:
         self._settings = settings
         self._kind = kind
@@ -82,6 +84,7 @@ class Run:
                     former=former,
                     data_keys=data_keys,
                     verify_material=verify_material,
+                    convert=convert,
                     kept=None if dry_run else _in_table(settings.checkpoint),
                     secret=secret,
                 )

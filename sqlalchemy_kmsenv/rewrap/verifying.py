@@ -7,18 +7,13 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from sqlalchemy_kmsenv.by_hand import Finding
 from sqlalchemy_kmsenv.columns.binding import Binding
-from sqlalchemy_kmsenv.errors import EnvelopeError, InvalidValueError
 from sqlalchemy_kmsenv.keyring import Keyring
-from sqlalchemy_kmsenv.rewrap.opening import Opened, PayloadOpener, UnopenedError
+from sqlalchemy_kmsenv.rewrap.decoding import Decoding
+from sqlalchemy_kmsenv.rewrap.opening import PayloadOpener, UnopenedError
 from sqlalchemy_kmsenv.rewrap.tables import RawTable, Rows, stored_bytes
 from sqlalchemy_kmsenv.rewrap.work import Outcome, key_of
 from sqlalchemy_kmsenv.rewrap.writing import Writer
-
-
-class UndecodableError(InvalidValueError):
-    """A value opens, but is not one that its column holds."""
 
 
 class Verifying:
@@ -32,6 +27,7 @@ class Verifying:
         self.table = table
         self._engine = engine
         self._binding = binding
+        self._decoding = Decoding(binding, engine.dialect)
         self._opener = PayloadOpener(binding, keyring)
 
     def examine(self, rows: Rows) -> Outcome:
@@ -45,30 +41,13 @@ class Verifying:
                 continue
             section, stored = stored_bytes(row[width + 2]), stored_bytes(row[width])
             try:
-                self._decode(self._opener.open(section, stored))
+                self._decoding.check(self._opener.open(section, stored))
             except UnopenedError as unopened:
                 self._opener.tell_refusal(section, stored, unopened)
                 outcome.fail(key_of(row, width), unopened.error, unopened.finding)
                 continue
             outcome.opened += 1
         return outcome
-
-    def _decode(self, opened: Opened) -> None:
-        try:
-            decode = self._binding.values.decoder(opened.header.value_type, self._engine.dialect)
-            decode(opened.payload)
-        except EnvelopeError as error:
-            raise UnopenedError(error, Finding.NO_ENVELOPE) from None
-        except Exception:  # noqa: BLE001, S110  what it holds may be the value
-            pass
-        else:
-            return
-        column, values = self._binding.column, self._binding.values
-        why = values.what_does_not_fit(opened.header.value_type, self._engine.dialect)
-        undecodable = UndecodableError(
-            f"{column.table.name}.{column.name}: the value opened, but {why}"
-        )
-        raise UnopenedError(undecodable, Finding.OTHER_TYPE)
 
 
 def whole_row(engine: Engine, table: RawTable, row: Row[Any]) -> Row[Any] | None:

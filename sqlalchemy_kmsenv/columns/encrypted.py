@@ -204,13 +204,13 @@ class Encrypted(TypeDecorator[_Value]):
         self._evaluates_none = value
 
     def __getattr__(self, key: str) -> Any:
-        """What is public of the inner type, such as ``length`` and ``enums``."""
-        target = "impl_instance" if key.startswith("_") else "inner"
-        # Not by the attribute: it is not there yet while one is copied or unpickled.
-        found = self.__dict__.get(target)
-        if found is None:
-            raise AttributeError(key)
-        return getattr(found, key)
+        """What is public of the inner type, such as ``length``; else what the stored one has."""
+        # Not by attributes: they are not there yet while one is copied or unpickled.
+        known = self.__dict__
+        for name in ("impl_instance",) if key.startswith("_") else ("inner", "impl_instance"):
+            if name in known and hasattr(known[name], key):
+                return getattr(known[name], key)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {key!r}")
 
     @property
     def python_type(self) -> type[Any]:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import enum
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, Boolean, Column, Enum, Integer, MetaData, String, Table
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Enum,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.schema import CreateTable
 
 from sqlalchemy_kmsenv import Encrypted
+
+PAGE = Path(__file__).parents[2] / "docs" / "reading.md"
 
 
 class Color(enum.Enum):
@@ -28,7 +43,8 @@ def test_impl_is_the_inner_type():
     assert isinstance(Encrypted(JSON).impl, JSON)
     assert Encrypted(String(11)).impl.length == Encrypted(String(11)).length == 11
     assert Encrypted(Enum(Color)).enum_class is Color
-    assert not hasattr(Encrypted(Integer), "length")
+    assert Encrypted(Integer).length is None
+    assert not hasattr(Encrypted(Integer), "enums")
 
 
 def unpickled(kind):
@@ -78,3 +94,59 @@ def test_marshmallow_makes_fields_of_the_inner_types():
     fields = {name: type(field).__name__ for name, field in Schema().fields.items()}
     assert fields == {"id": "Integer", "ssn": "String", "extra": "Raw", "color": "Enum"}
     assert set(Schema().validate({"ssn": "longer than eleven"}, session=object())) == {"ssn"}
+
+
+def recipe(first_line: str) -> str:
+    """The block of the page that begins so."""
+    blocks = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (found,) = [block for block in blocks if block.startswith(first_line)]
+    return str(found)
+
+
+@pytest.fixture
+def guest():
+    """A model with a text, a number and a document."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Guest(Base):
+        __tablename__ = "guests"
+        id = mapped_column(Integer, primary_key=True)
+        passport = mapped_column(Encrypted(String(20)))
+        visits = mapped_column(Encrypted(Integer))
+        wishes = mapped_column(Encrypted(JSON))
+
+    return Guest
+
+
+FIELDS = {"passport": "StringField", "visits": "IntegerField", "wishes": "JSONField"}
+
+
+def test_the_recipe_for_flask_admin_makes_fields_of_the_inner_types(guest):
+    """Without it, encrypted columns are left out of the form."""
+    pytest.importorskip("flask_admin")
+    flask = pytest.importorskip("flask")
+    orm = pytest.importorskip("flask_sqlalchemy")
+    names: dict[str, Any] = {"Column": Column}
+    exec(recipe("from flask_admin"), names)  # noqa: S102  the project's own text
+    app = flask.Flask("recipe")
+    app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", SECRET_KEY="recipe")
+    view = names["GuestView"](guest, orm.SQLAlchemy(app))
+    pytest.importorskip("flask_admin").Admin(app).add_view(view)
+    with app.test_request_context():
+        form = view.create_form()
+        assert {name: type(field).__name__ for name, field in form._fields.items()} == FIELDS
+
+
+def test_the_recipe_for_sqladmin_makes_fields_of_the_inner_types(guest):
+    """Without it, numbers and documents are edited as text."""
+    sqladmin = pytest.importorskip("sqladmin")
+    starlette = pytest.importorskip("starlette.applications")
+    names: dict[str, Any] = {"Guest": guest, "__name__": "recipe"}
+    exec(recipe("from sqladmin"), names)  # noqa: S102  the project's own text
+    admin = sqladmin.Admin(starlette.Starlette(), create_engine("sqlite://"))
+    admin.add_view(names["GuestAdmin"])
+    form = asyncio.run(admin.views[0].scaffold_form())
+    made = {name: getattr(form, name).field_class.__name__ for name in FIELDS}
+    assert made == FIELDS

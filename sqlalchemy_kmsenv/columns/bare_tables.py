@@ -1,4 +1,4 @@
-"""Writes to an encrypted table that is described once more, without its encrypted types.
+"""Encrypted tables and columns that are described once more, without their encrypted types.
 
 ``sa.table()`` with ``sa.column()``, the tables that pandas makes for ``to_sql()``, a Table of
 another MetaData: nothing is sealed there, and a value would be stored as it is. What tells is
@@ -8,11 +8,11 @@ through, since whoever has envelopes writes them so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Insert, Table, TableClause, Update
+from sqlalchemy import ColumnClause, Connection, Insert, LargeBinary, Table, TableClause, Update
 from sqlalchemy.engine import Dialect
 
 from sqlalchemy_kmsenv.columns.dml import (
@@ -22,6 +22,7 @@ from sqlalchemy_kmsenv.columns.dml import (
     source_of,
     value_expressions,
 )
+from sqlalchemy_kmsenv.columns.outputs import is_encrypted, unlabelled
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_of
 
@@ -61,6 +62,41 @@ def refuse_plaintext(
                 " statement names it through knows nothing of that, so that the value would be"
                 f" stored as it is; write it through the table that declares {name} as Encrypted"
             )
+
+
+def refuse_untyped(outputs: Iterable[Any], tables: Callable[[], Iterable[Any]]) -> None:
+    """Refuse ``column("name")`` in a result where it names an encrypted column of the tables.
+
+    Raises:
+        UnboundValueError: it would be returned as it is stored.
+    """
+    untyped = [each for each in map(unlabelled, outputs) if _is_untyped(each)]
+    if not untyped:
+        return
+    names = {
+        str(column.name): table
+        for table in tables()
+        if isinstance(table, Table)
+        for column in table.columns
+        if is_encrypted(column)
+    }
+    for element in untyped:
+        if element.name in names:
+            table = names[element.name].name
+            raise UnboundValueError(
+                f"column({element.name!r}) would return {table}.{element.name} as it is stored,"
+                " since it does not know that the column is encrypted; use the column of the"
+                f' table, or column("{element.name}", LargeBinary) for the stored bytes'
+            )
+
+
+def _is_untyped(element: Any) -> bool:
+    return (
+        isinstance(element, ColumnClause)
+        and getattr(element, "table", None) is None
+        and not element.is_literal
+        and not isinstance(element.type, LargeBinary)
+    )
 
 
 def _values(statement: Insert | Update, rows: Rows) -> Iterator[tuple[str, Any]]:

@@ -44,6 +44,7 @@ from sqlalchemy.sql.selectable import (
 )
 from sqlalchemy.sql.visitors import HasTraverseInternals
 
+from sqlalchemy_kmsenv.columns.bare_tables import refuse_untyped
 from sqlalchemy_kmsenv.columns.conflicts import branches, conflicts, deciding
 from sqlalchemy_kmsenv.columns.dml import select_names, value_expressions
 from sqlalchemy_kmsenv.columns.labels import encrypted_by_label
@@ -122,14 +123,18 @@ class _Walk:
                 self.statement(select, into=into)
             check_compound(statement)
         elif isinstance(statement, Select):
-            self._outputs(statement.inner_columns, into)
+            outputs = list(statement.inner_columns)
+            refuse_untyped(outputs, statement.get_final_froms)
+            self._outputs(outputs, into)
             if statement._distinct and not statement._distinct_on:
                 check_distinct(list(statement.inner_columns), "DISTINCT")
         elif isinstance(statement, (Insert, Update)):
             self._written(statement)
         if isinstance(statement, (Insert, Update, Delete)):
             for attribute in _RETURNING:
-                self._outputs(_columns_of(getattr(statement, attribute, None)), into)
+                returned = list(_columns_of(getattr(statement, attribute, None)))
+                refuse_untyped(returned, lambda: [statement.table])
+                self._outputs(returned, into)
         self._clauses(statement)
 
     def _clauses(self, statement: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import (
     Column,
@@ -85,3 +87,18 @@ def test_envelopes_are_written_through_another_description(engine, notes):
         connection.execute(update(notes).values(text=None))
         connection.execute(update(bare).where(bare.c.id == 7).values(text=bytes(raw)))
         assert connection.scalars(select(notes.c.text)).all() == ["sealed"]
+
+
+def test_an_untyped_column_returns_no_envelope(engine, notes, database):
+    """Helpers of CRUD packages return ``column(name)`` for each name that is asked for."""
+    untyped: list[Any] = [column("id"), column("text").label("t")]
+    statements: list[Any] = [select(*untyped).select_from(notes)]
+    if database != "mariadb":
+        statements.append(insert(notes).values(id=8, text="x").returning(*untyped))
+    with engine.begin() as connection:
+        connection.execute(insert(notes), [{"id": 7, "text": "sealed"}])
+        for statement in statements:
+            with pytest.raises(UnboundValueError, match="as it is stored"):
+                connection.execute(statement)
+        raw: Any = select(column("text", LargeBinary), column("name")).select_from(notes)
+        assert connection.execute(raw).one().text.startswith(b"\xe5")

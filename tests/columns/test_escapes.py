@@ -36,7 +36,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
 from sqlalchemy_kmsenv import (
@@ -45,7 +45,6 @@ from sqlalchemy_kmsenv import (
     EnvelopeError,
     Keyring,
     UnboundValueError,
-    WrongCellError,
     attach_keyrings,
 )
 from sqlalchemy_kmsenv.columns.places import check_places
@@ -137,11 +136,15 @@ ESCAPES = {
 }
 
 
+# What drivers raise for SQL that the database does not have.
+NO_SUCH_STATEMENT = (OperationalError, ProgrammingError)
+
+
 @pytest.mark.parametrize("name", ESCAPES)
 def test_no_form_of_statement_moves_a_row_or_stores_plaintext(name, engine, table):
     """What the engine's events do not see as an INSERT or UPDATE of a table is looked through."""
     with engine.connect() as connection:
-        with pytest.raises((UnboundValueError, DBAPIError)) as caught:
+        with pytest.raises((UnboundValueError, *NO_SUCH_STATEMENT)) as caught:
             connection.execute(ESCAPES[name](table))
         connection.rollback()
     # Where the database has no such statement, it may be the one that refuses.
@@ -162,7 +165,7 @@ def test_what_is_read_through_from_statement_and_writes_is_refused(engine, table
 
     statement = insert(Row).values(id=3, tenant="t", v="x").returning(Row)
     with Session(engine) as session:
-        with pytest.raises((UnboundValueError, DBAPIError)):
+        with pytest.raises((UnboundValueError, *NO_SUCH_STATEMENT)):
             session.scalars(select(Row).from_statement(statement)).all()
         session.rollback()
     assert everything(engine, table) == BEFORE
@@ -328,7 +331,7 @@ def test_rows_that_look_alike_do_not_open_each_other(kind, engine, metadata, key
         )  # fmt: skip
     with engine.connect() as connection:
         query = select(table.c.v).where(table.c.owner == "mallory")
-        with pytest.raises((EnvelopeError, WrongCellError)):
+        with pytest.raises(EnvelopeError):
             connection.execute(query).all()
         alice = select(table.c.v).where(table.c.owner == "alice")
         assert connection.scalars(alice).all() == ["secret of alice"]

@@ -113,8 +113,7 @@ def _unknown(batch: InsertBatch, bindings: Sequence[Binding]) -> dict[str, Bound
                 batch.keep(bound, values)
             elif _server_makes(bound.column) and (values is None or all_null(values)):
                 unknown[bound.column.key] = bound
-                if values is not None and bound.column.key in batch.rows[0]:
-                    batch.drop(bound.column.key)
+                batch.drop(bound.column.key)
             else:
                 raise UnboundValueError(_not_known(bound, binding))
     return unknown

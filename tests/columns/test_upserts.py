@@ -132,8 +132,12 @@ def test_each_parameter_set_has_a_value_of_its_own(database, engine, models):
     """The envelope of one row would not open in another."""
     statement = upserting(database, models.Numbered, lambda _: {"text": bindparam("newer")})
     rows = [{"key": key, "text": "first", "newer": f"newer {key}"} for key in (1, 2, 3)]
+    seen: list[str] = []
+    event.listen(engine, "after_execute", lambda *args: seen.append(repr(args[2])))
     with engine.begin() as connection:
         connection.execute(statement, rows)
+    assert seen
+    assert not any("newer 1" in each for each in seen)
     found = read(engine, models.Numbered.text, models.Numbered.key)
     assert found == {1: "newer 1", 2: "newer 2", 3: "first"}
 

@@ -32,7 +32,11 @@ __all__ = ["AlterEncryptedError", "RewrapColumnError", "RewrapColumnOp"]
 
 _SHOWN_FAILURES = 5
 _PLACE = {
-    "postgresql": ("current_schema()", "current_database()", "current_user"),
+    "postgresql": (
+        "pg_catalog.current_schema()",
+        "pg_catalog.current_database()",
+        "current_user",
+    ),
     **dict.fromkeys(("mysql", "mariadb"), ("DATABASE()", "CURRENT_USER()")),
 }
 _log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ LONGEST_AGE_SECONDS = 3600.0
 
 _NOW = {
     "sqlite": "SELECT strftime('%s', 'now')",
-    "postgresql": "SELECT extract(epoch from clock_timestamp())",
+    "postgresql": "SELECT extract(epoch from pg_catalog.clock_timestamp())",
     "mysql": "SELECT unix_timestamp()",
     "mariadb": "SELECT unix_timestamp()",
 }

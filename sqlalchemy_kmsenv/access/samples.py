@@ -12,6 +12,7 @@ from sqlalchemy_kmsenv.access.contexts import ColumnContext
 from sqlalchemy_kmsenv.by_hand.places import sections_of
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.built_in import BuiltIn
 from sqlalchemy_kmsenv.envelope import InlineReference, key_fingerprint, parse_header
 from sqlalchemy_kmsenv.errors import EnvelopeError, KmsEnvError
 
@@ -63,7 +64,7 @@ def _query(binding: Binding) -> Any:
     stored: Any = column(binding.column.name)
     named = [column(bound.column.name, bound.column.type) for bound in binding.bound_columns]
     source = table(own.name, stored, *dict.fromkeys(named), schema=own.schema)
-    start = type_coerce(func.substr(stored, 1, _LONGEST_HEADER), LargeBinary)
+    start = type_coerce(BuiltIn(func.substr(stored, 1, _LONGEST_HEADER)), LargeBinary)
     return select(start, *named).select_from(source).where(stored.is_not(None)).limit(LOOKED_AT)
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX
+from sqlalchemy_kmsenv.columns.built_in import BuiltIn
 from sqlalchemy_kmsenv.columns.ledger import LateRows
 from sqlalchemy_kmsenv.columns.sealed import Sealed
 from sqlalchemy_kmsenv.columns.stored_rows import Key
@@ -117,7 +118,7 @@ class LateUpdate:
                 and_(*(each == part for each, part in zip(self._keys, key, strict=True)))
                 for key in keys[start : start + _ROWS_A_CHECK]
             )
-            query = select(func.count()).select_from(self._target).where(or_(*same))
+            query = select(BuiltIn(func.count())).select_from(self._target).where(or_(*same))
             yield connection.scalar(query) or 0
 
 

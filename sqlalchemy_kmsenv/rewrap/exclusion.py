@@ -11,7 +11,7 @@ from sqlalchemy import Engine, bindparam, text
 
 from sqlalchemy_kmsenv.rewrap.private_files import held_file, lock_file
 
-_POSTGRESQL = text("SELECT pg_catalog.pg_try_advisory_lock(CAST(:name AS bigint))")
+_POSTGRESQL = text("SELECT pg_catalog.pg_try_advisory_lock(CAST(:name AS pg_catalog.int8))")
 _MYSQL = text("SELECT GET_LOCK(:name, 0)")
 
 

@@ -150,8 +150,10 @@ _MYSQL = text(
 
 _POSTGRESQL = text(
     "SELECT a.attname, t.typname FROM pg_catalog.pg_attribute a"
-    " JOIN pg_catalog.pg_type d ON d.oid = a.atttypid"
+    " JOIN pg_catalog.pg_type d ON d.oid OPERATOR(pg_catalog.=) a.atttypid"
     # What a domain is of.
-    " JOIN pg_catalog.pg_type t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)"
-    " WHERE a.attrelid = to_regclass(:name) AND a.attnum > 0 AND NOT a.attisdropped"
+    " JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=)"
+    " CASE WHEN d.typbasetype OPERATOR(pg_catalog.=) 0 THEN d.oid ELSE d.typbasetype END"
+    " WHERE a.attrelid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(:name)"
+    " AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped"
 )

@@ -30,6 +30,7 @@ from sqlalchemy.types import NullType
 
 from sqlalchemy_kmsenv.columns import PackedCell
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.built_in import BuiltIn
 from sqlalchemy_kmsenv.columns.late_updates import database_set
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_of
 from sqlalchemy_kmsenv.errors import ConfigurationError
@@ -129,7 +130,7 @@ class RawTable:
 
     def count(self, connection: Connection) -> int:
         """How many rows there are."""
-        return connection.scalar(select(func.count()).select_from(self.bare)) or 0
+        return connection.scalar(select(BuiltIn(func.count())).select_from(self.bare)) or 0
 
     def extremes(self, connection: Connection) -> tuple[Any, Any]:
         """The least and the greatest first part of the key; None, None in an empty table."""
@@ -175,9 +176,9 @@ class RawTable:
     def _columns(self, size: int | None) -> list[ColumnElement[Any]]:
         # Untyped: SQLite gives back text where somebody stored text in a BLOB column.
         whole: ColumnElement[Any] = type_coerce(self.cell, NullType())
-        start = whole if size is None else func.substr(self.cell, 1, size)
+        start = whole if size is None else BuiltIn(func.substr(self.cell, 1, size))
         sections = [self._section(binding) for binding in self._bindings]
-        return [*self.key, start, func.length(self.cell), *sections]
+        return [*self.key, start, BuiltIn(func.length(self.cell)), *sections]
 
     def _section(self, binding: Binding) -> ColumnElement[Any]:
         parts = tuple((b.kind, self.bare.c[b.column.name]) for b in binding.bound_columns)

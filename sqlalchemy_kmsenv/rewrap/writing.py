@@ -20,6 +20,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from sqlalchemy_kmsenv.columns.built_in import BuiltIn
+from sqlalchemy_kmsenv.columns.renderings import POSTGRESQL_JOIN
 from sqlalchemy_kmsenv.columns.transactions import counts_rows
 from sqlalchemy_kmsenv.rewrap.keyed import Key
 from sqlalchemy_kmsenv.rewrap.tables import RawTable, stored_bytes
@@ -59,6 +61,11 @@ class Joined(FunctionElement[bytes]):
 @compiles(Joined)
 def _compile_any(element: Joined, compiler: SQLCompiler, **kw: Any) -> str:
     return " || ".join(compiler.process(each, **kw) for each in element.clauses)
+
+
+@compiles(Joined, "postgresql")
+def _compile_postgresql(element: Joined, compiler: SQLCompiler, **kw: Any) -> str:
+    return POSTGRESQL_JOIN.join(compiler.process(each, **kw) for each in element.clauses)
 
 
 @compiles(Joined, "sqlite")
@@ -146,16 +153,19 @@ class CellWriter:
     def _made(self, way: str, old_size: int) -> Any:
         cell = self._table.cell
         new: ColumnElement[Any] = bindparam(NEW, type_=Binary())
-        start = func.substr(cell, 1, literal(old_size, Integer()), type_=Binary())
+        start = BuiltIn(func.substr(cell, 1, literal(old_size, Integer()), type_=Binary()))
         where = [*self._rows(way), start == bindparam(OLD, type_=Binary())]
         if way != "replace":
-            rest = func.substr(cell, literal(old_size + 1, Integer()), type_=Binary())
+            behind = literal(old_size + 1, Integer())
+            rest = BuiltIn(func.substr(cell, behind, type_=Binary()))
             new = Joined(new, rest)
             if self._table.dialect_name in ("mysql", "mariadb"):
                 # CONCAT makes NULL of what is longer than max_allowed_packet.
                 where.append(new.is_not(None))
             if self._table.bytes_at_most is not None:
-                where.append(func.length(new) <= self._table.bytes_at_most)
+                where.append(
+                    BuiltIn(func.length(new, type_=Integer())) <= self._table.bytes_at_most
+                )
         bare = self._table.bare
         kept: dict[Any, Any] = {bare.c[name]: bare.c[name] for name in self._table.kept}
         statement = update(bare).where(*where).values({**kept, cell: new})

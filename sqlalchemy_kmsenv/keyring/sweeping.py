@@ -11,6 +11,9 @@ from typing import Final, Protocol
 _LONGEST_WAIT_SECONDS = 86_400.0
 """Some platforms take no longer one; who waits on looks at the clock again."""
 
+_LONGEST_PAUSE_SECONDS = 1.0
+"""Before a fork; the thread ends at once unless it is dropping very many data keys."""
+
 
 class Sweepable(Protocol):
     """What holds data keys that end."""
@@ -32,8 +35,11 @@ class Sweeper:
     def __init__(self) -> None:
         self._begin()
         if hasattr(os, "register_at_fork"):
-            # The thread is the parent's; stores that keep what they inherit come again.
-            os.register_at_fork(after_in_child=self._begin)
+            # A process with threads should not fork, and Python warns of it. In the child,
+            # stores that keep what they inherit come again.
+            os.register_at_fork(
+                before=self._pause, after_in_parent=self._go_on, after_in_child=self._begin
+            )
 
     def expect(self, store: Sweepable, seconds: float) -> None:
         """Have ``store`` swept in so many seconds, and again as long as anything is left."""
@@ -65,6 +71,8 @@ class Sweeper:
     def _run(self) -> None:
         while True:
             with self._changed:
+                if self._thread is not threading.current_thread():
+                    return
                 if not self._due:
                     self._thread = None
                     return
@@ -83,6 +91,18 @@ class Sweeper:
         seconds = None if store is None else store.sweep()
         if store is not None and seconds is not None:
             self.expect(store, seconds)
+
+    def _pause(self) -> None:
+        with self._changed:
+            thread, self._thread = self._thread, None
+            self._changed.notify_all()
+        if thread is not None:
+            thread.join(_LONGEST_PAUSE_SECONDS)
+
+    def _go_on(self) -> None:
+        with self._changed:
+            if self._due:
+                self._start()
 
     def _begin(self) -> None:
         self._changed = threading.Condition()

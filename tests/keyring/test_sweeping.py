@@ -122,6 +122,41 @@ def test_what_a_child_inherits_is_dropped_there_too(local):
     assert exit_code_of_child(lambda: until(lambda: held.cipher is None), seconds=40) == 0
 
 
+FORKS = f"""
+import json, os, sys, threading
+def running():
+    return any(thread.name == {THREAD!r} for thread in threading.enumerate())
+seen = []
+# Before the library's own: what is registered first runs last.
+os.register_at_fork(before=lambda: seen.append(running()))
+from sqlalchemy_kmsenv import CachePolicy, Keyring, LocalKms
+keyring = Keyring(LocalKms.create(sys.argv[1]), cache=CachePolicy(max_age_seconds=1))
+keyring.seal_many((("a", "b"),), 2, b"", [b"i1:"], [b"x"])
+(held,) = keyring._sealing._shelf.entries().values()
+seen.append(running())
+child = os.fork()
+if child == 0:
+    os._exit(running())
+seen.append(os.waitpid(child, 0)[1])
+seen.append(running())
+for _ in range(3000):
+    if held.cipher is None:
+        break
+    threading.Event().wait(0.01)
+seen.append(held.cipher is None)
+print(json.dumps(seen))
+"""
+
+
+@forking
+def test_there_is_no_thread_of_ours_while_a_process_forks(tmp_path):
+    """A server that loads the application before it forks its workers is warned of threads."""
+    command = [sys.executable, "-W", "error", "-c", FORKS, str(tmp_path / "k.json")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    # Held, forking, the child, the parent afterwards, and the data key in the end.
+    assert json.loads(done.stdout) == [True, False, 0, True, True]
+
+
 class Store:
     """What is swept; empty after some rounds."""
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from sqlalchemy_kmsenv.aead import NONCE_BYTES, ValueCipher
+from sqlalchemy_kmsenv.aead import NONCE_BYTES
 from sqlalchemy_kmsenv.context import static_pairs
 from sqlalchemy_kmsenv.envelope import InlineReference, key_fingerprint, material_hint
 from sqlalchemy_kmsenv.keyring import statements, telemetry
 from sqlalchemy_kmsenv.keyring.audit import AuditHook, RefusalKind
-from sqlalchemy_kmsenv.keyring.data_keys import Clock, OpeningKey, SealingKey, cipher_of
-from sqlalchemy_kmsenv.keyring.flights import FlightStore
+from sqlalchemy_kmsenv.keyring.data_keys import Clock, OpeningKey, SealingKey
 from sqlalchemy_kmsenv.keyring.inquiries import ContextPairs, Inquiries
 from sqlalchemy_kmsenv.keyring.opening_keys import OpeningKeys
 from sqlalchemy_kmsenv.keyring.policy import CachePolicy
 from sqlalchemy_kmsenv.keyring.revocations import ReadRevoked, Revocations
+from sqlalchemy_kmsenv.keyring.sealing_keys import SealingKeys
 from sqlalchemy_kmsenv.keyring.services import Services
 from sqlalchemy_kmsenv.keyring.stats import Counts, KeyringStats, Numbers
 from sqlalchemy_kmsenv.keyring.watch import UsedKey, Watch, material_of
@@ -61,13 +61,9 @@ class Keyring(Inquiries):
         self.clock = clock
         self._watch = Watch(name, audit)
         self._revocations = Revocations(revoked, revoked_from, clock)
-        entries, age = self._policy.max_entries, self._policy.max_age_seconds
-        # A child that sealed with what it inherited would have the budget of its parent again.
-        self._sealing: FlightStore[ContextPairs, SealingKey] = FlightStore(
-            entries, lifetime_seconds=age, shared_with_children=False
-        )
-        self._opened = OpeningKeys(self._services, self._watch, self._context, self._policy, clock)
-        self._opening = self._opened.held
+        about = (self._services, self._watch, self._context, self._policy, clock)
+        self._sealed, self._opened = SealingKeys(*about), OpeningKeys(*about)
+        self._sealing, self._opening = self._sealed.held, self._opened.held
         self._numbers = Numbers(self._watch.counts, self._sealing.tally, self._opening.tally)
         telemetry.follow(self, self._watch, self._numbers)
 
@@ -187,7 +183,8 @@ class Keyring(Inquiries):
         """
         envelopes: list[bytes | bytearray] = []
         done = 0
-        for key, cipher, count in self._grants(pairs, list(map(len, payloads))):
+        self._look_for_revoked()
+        for key, cipher, count in self._sealed.grants(pairs, list(map(len, payloads))):
             self._tell_sealing(pairs, key, count)
             envelopes += cipher.seal_many(
                 key.header(value_type),
@@ -252,34 +249,6 @@ class Keyring(Inquiries):
         """For readers of columns, who count what they open."""
         return self._watch.counts
 
-    def _grants(
-        self, pairs: ContextPairs, sizes: list[int]
-    ) -> Iterator[tuple[SealingKey, ValueCipher, int]]:
-        self._look_for_revoked()
-        while sizes:
-            key = self._sealing.get(pairs, lambda: self._generate(pairs))
-            cipher, count = key.reserve(sizes)
-            if cipher is None:
-                self._sealing.discard(pairs, key)
-                continue
-            yield key, cipher, count
-            sizes = sizes[count:]
-
-    def _generate(self, pairs: ContextPairs) -> SealingKey:
-        made_at = self.clock()
-        context = self._context(pairs)
-        with self._watch.kms_call("generate", context) as used:
-            generated = self._services.wrapping.generate_data_key(context)
-            used.answered(generated)
-            cipher = cipher_of(generated.plaintext)
-        reference = InlineReference(
-            self._services.note(generated.key_arn),
-            material_hint(generated.material_id),
-            cipher.commitment,
-            generated.wrapped,
-        )
-        return SealingKey(cipher, reference, self._policy, made_at=made_at, clock=self.clock)
-
     def _look_for_revoked(self) -> None:
         if self._revocations.refresh():
             self._drop_revoked()
@@ -287,7 +256,7 @@ class Keyring(Inquiries):
     def _drop_revoked(self) -> None:
         revoked = self._revocations.commitments
         self._opened.discard(revoked)
-        self._sealing.discard_where(lambda _, key: key.reference.commitment in revoked)
+        self._sealed.discard(revoked)
 
     def _tell_sealing(self, pairs: ContextPairs, key: SealingKey, count: int) -> None:
         if self._watch.audit is not None:

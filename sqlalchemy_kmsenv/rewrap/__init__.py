@@ -153,10 +153,10 @@ def reencrypt(
             are left alone.
         data_keys: commitments (hexadecimal, FORMAT.md 3.1) of the data keys that may
             have leaked; values under others are left alone. Not together with ``former``.
-        convert: makes a value that the column holds of one of a type that it had; values
-            that it holds are left alone. Without it values of another type fail.
             Once no value of any column is under them, the attached keyrings refuse them
             in this process; ``Keyring(revoked=[...])`` makes others do so.
+        convert: makes a value that the column holds of one of a type that it had; values
+            that it holds are left alone. Without it values of another type fail.
         dry_run: as for ``rewrap``.
         options: the fields of ``JobOptions``.
 

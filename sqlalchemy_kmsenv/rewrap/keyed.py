@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnClause, ColumnElement, and_, bindparam, not_, or_, tuple_
+from sqlalchemy import ColumnElement, and_, bindparam, not_, or_, tuple_
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.printable import printable
@@ -62,7 +62,7 @@ def bound_parameters(prefix: str, key: Key) -> dict[str, Any]:
 
 
 def behind(
-    columns: Sequence[ColumnClause[Any]], prefix: str, dialect_name: str
+    columns: Sequence[ColumnElement[Any]], prefix: str, dialect_name: str
 ) -> ColumnElement[bool]:
     """The condition "the key is greater than the parameters", so that an index serves it.
 
@@ -84,7 +84,7 @@ def behind(
 
 
 def up_to(
-    columns: Sequence[ColumnClause[Any]], prefix: str, dialect_name: str
+    columns: Sequence[ColumnElement[Any]], prefix: str, dialect_name: str
 ) -> ColumnElement[bool]:
     """The condition "the key is not greater than the parameters"."""
     bounds = [bindparam(f"{prefix}_{i}", type_=each.type) for i, each in enumerate(columns)]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import ColumnClause, ColumnElement, Connection, Engine, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, or_, select
 from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv import defaults
@@ -116,5 +116,5 @@ class RowLocks:
             yield tuple(row)
 
 
-def _is(columns: Sequence[ColumnClause[Any]], key: Key) -> ColumnElement[bool]:
+def _is(columns: Sequence[ColumnElement[Any]], key: Key) -> ColumnElement[bool]:
     return and_(*(column == part for column, part in zip(columns, key, strict=True)))

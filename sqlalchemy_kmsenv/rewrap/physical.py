@@ -10,13 +10,17 @@ from sqlalchemy import (
     Column,
     ColumnClause,
     Engine,
+    Enum,
     Float,
+    Label,
+    String,
     TableClause,
     inspect,
     literal,
     or_,
     select,
     text,
+    type_coerce,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -36,6 +40,9 @@ class Physical:
     primary: bool = False
     """Whether it is part of MySQL's or MariaDB's index PRIMARY."""
 
+
+KeyColumn = ColumnClause[Any] | Label[Any]
+"""A key column in the type by which jobs read and compare it."""
 
 Columns = dict[str, Physical]
 """By name; none on SQLite, where the type of a column binds no value."""
@@ -70,12 +77,27 @@ def check_key(engine: Engine, keys: Iterable[Column[Any]], columns: Columns) -> 
     by_name = {name.lower(): found for name, found in columns.items()}
     for key in keys:
         found = by_name.get(key.name.lower())
-        why = _unfit(_implementation(engine, key.type), found.type_name if found else "")
+        why = _unfit(implementation(engine, key.type), found.type_name if found else "")
         if why:
             raise ConfigurationError(f"{key.table.name}.{key.name}: {why}")
 
 
-def check_no_null(engine: Engine, bare: TableClause, keys: Sequence[ColumnClause[Any]]) -> None:
+def key_column(engine: Engine, stored: ColumnClause[Any]) -> KeyColumn:
+    """A column of a key, in a type whose values are those of the database.
+
+    What an application makes of them (a TypeDecorator, members of an Enum) can be kept in
+    no checkpoint, and need not be what the database orders by.
+    """
+    found = implementation(engine, stored.type)
+    if isinstance(found, Enum):
+        labels = Enum(*found.enums, name=found.name, schema=found.schema)
+        found = labels if engine.dialect.name == "postgresql" and found.native_enum else String()
+    elif not isinstance(stored.type, TypeDecorator):
+        return stored
+    return type_coerce(stored, found).label(stored.name)
+
+
+def check_no_null(engine: Engine, bare: TableClause, keys: Sequence[KeyColumn]) -> None:
     """Refuse a table with NULL in its primary key, which SQLite alone allows.
 
     Raises:
@@ -127,7 +149,8 @@ def _unfit(model: TypeEngine[Any], stored: str) -> str | None:
 _FLOATS = ("float", "double", "float4", "float8")
 
 
-def _implementation(engine: Engine, declared: TypeEngine[Any]) -> TypeEngine[Any]:
+def implementation(engine: Engine, declared: TypeEngine[Any]) -> TypeEngine[Any]:
+    """What a type is on a database, without what an application makes of its values."""
     found = declared.dialect_impl(engine.dialect)
     while isinstance(found, TypeDecorator):
         found = found.impl_instance

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
-    ColumnClause,
     ColumnElement,
     Connection,
     Engine,
@@ -39,6 +38,7 @@ from sqlalchemy_kmsenv.rewrap.physical import (
     Columns,
     check_key,
     check_no_null,
+    key_column,
     null_in_key,
     physical_columns,
 )
@@ -90,7 +90,7 @@ class RawTable:
         self.hint = "FORCE INDEX (PRIMARY)" if primary == own else ""
         """For statements that lock rows by key: MySQL and MariaDB take a scan for faster where
         the list is long, and lock all that they pass."""
-        self.key: list[ColumnClause[Any]] = [self.bare.c[each.name] for each in keys]
+        self.key = [key_column(engine, self.bare.c[each.name]) for each in keys]
         check_no_null(engine, self.bare, self.key)
         self.cell = self.bare.c[cell.name]
         self._bindings = bindings

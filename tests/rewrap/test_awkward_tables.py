@@ -25,6 +25,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.types import UserDefinedType
 
 from sqlalchemy_kmsenv import ConfigurationError, Encrypted, Keyring, LocalKms, attach_keyrings
 from sqlalchemy_kmsenv.rewrap import reencrypt, rewrap, survey
@@ -157,14 +158,38 @@ def test_a_floating_point_key_is_refused_whatever_the_model_says(engine, metadat
         survey(engine, other)
 
 
-class Rounded(TypeDecorator[int]):
+class Rounded(UserDefinedType[int]):
     """A key that comes back smaller than it is."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_):
+        return "INTEGER"
+
+    def result_processor(self, dialect, coltype):
+        return lambda value: value // 10 * 10
+
+
+class RoundedByTheApplication(TypeDecorator[int]):
+    """A key that the database has as it is, and the application sees smaller."""
 
     impl = Integer
     cache_ok = True
 
     def process_result_value(self, value, dialect):
         return value // 10 * 10
+
+
+def test_what_an_application_makes_of_a_key_is_nothing_to_a_job(engine, metadata, keyring):
+    """It goes by what the database holds, and orders by."""
+    key = Column("k", RoundedByTheApplication, primary_key=True, autoincrement=False)
+    table = made(engine, metadata, keyring, key)
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"k": n, "text": "a"} for n in (1, 11, 12, 13, 21)])
+
+    found = survey(engine, metadata, batch_size=2)
+
+    assert found.columns[0].envelopes == 5
 
 
 def test_a_job_that_cannot_find_its_place_again_stops(engine, metadata, keyring):

@@ -1,4 +1,5 @@
 import datetime
+import enum
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -9,11 +10,14 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Enum,
     Integer,
     LargeBinary,
+    MetaData,
     Numeric,
     String,
     Table,
+    TypeDecorator,
     Uuid,
     delete,
     event,
@@ -33,6 +37,45 @@ from tests.rewrap.conftest import Interfering, Notes
 DAY = datetime.date(2001, 2, 3)
 NOON = datetime.datetime(2001, 2, 3, 12)  # noqa: DTZ001  as the databases store it
 BYTES = LargeBinary().with_variant(mysql.VARBINARY(20), "mysql", "mariadb")
+
+
+class Kind(enum.Enum):
+    """A key whose members are in another order than their names."""
+
+    ZEBRA = "z"
+    ANT = "a"
+    bee = "b"
+    Moth = "m"
+
+
+class Named:
+    """A value of an application's own, which no checkpoint knows."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Named) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+class Guid(TypeDecorator[Named]):
+    """A type that takes and returns nothing but its own values."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> str | None:
+        """Its text."""
+        return None if value is None else value.text
+
+    def process_result_value(self, value: Any, dialect: Any) -> Named | None:
+        """A value with that text."""
+        return None if value is None else Named(value)
+
+
 KEYS: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "integer": ([Integer], [(n - 7,) for n in range(20)]),
     "big integer": ([BigInteger], [((1 << 40) + n * n,) for n in range(20)]),
@@ -42,6 +85,12 @@ KEYS: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "date": ([Date], [(DAY + datetime.timedelta(days=n * 40),) for n in range(20)]),
     "numeric": ([Numeric(10, 2)], [(Decimal(n) / 4,) for n in range(20)]),
     "date and time": ([DateTime], [(NOON + datetime.timedelta(hours=n),) for n in range(20)]),
+    "enum": ([Enum(Kind)], [(kind,) for kind in Kind]),
+    "own type": ([Guid()], [(Named(f"{n:04d}"),) for n in range(20)]),
+    "own type and enum": (
+        [Guid(), Enum(Kind, native_enum=False)],
+        [(Named(f"{n // 4}"), [*Kind][n % 4]) for n in range(20)],
+    ),
     "integer and string": (
         [Integer, String(5)],
         [(n // 4, t) for n, t in zip(range(20), "abcd" * 5, strict=True)],
@@ -49,7 +98,7 @@ KEYS: dict[str, tuple[list[Any], list[tuple[Any, ...]]]] = {
     "three": ([Integer, Integer, Integer], [(n // 9, n // 3 % 3, n % 3) for n in range(20)]),
 }
 # Values cannot be bound to keys of these types, but tables that have them can be paged.
-UNBOUND = {"numeric", "date and time"}
+UNBOUND = {"numeric", "enum", "own type", "own type and enum"}
 
 
 def keyed_table(engine, metadata, keyring, kind):
@@ -78,23 +127,31 @@ def keyed_table(engine, metadata, keyring, kind):
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_every_row_is_seen_once_whatever_its_key(engine, metadata, keyring, local_kms, kind):
+def test_every_row_is_seen_once_whatever_its_key(engine, keyring, local_kms, kind, tmp_path):
     """Others forgot composite keys; OFFSET skips and repeats rows under a writer."""
+    if kind == "enum" and engine.dialect.name == "mysql":
+        pytest.skip("refused: MariaDB orders ENUM otherwise than it compares it")
+    metadata = MetaData()
     table, keys = keyed_table(engine, metadata, keyring, kind)
     local_kms.rotate()
 
-    report = rewrap(engine, metadata, batch_size=3, workers=3)
+    report = rewrap(
+        engine, metadata, batch_size=3, workers=3, checkpoint=tmp_path / "checkpoint.json"
+    )
 
     assert (report.counts.rows, report.counts.rewritten) == (len(keys), len(keys))
     assert survey(engine, metadata).ok
     with engine.connect() as connection:
         found = {tuple(row[:-1]): row[-1] for row in connection.execute(select(table))}
+    metadata.drop_all(engine)
     assert found == {key: f"row {n}" for n, key in enumerate(keys)}
 
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_key_survives_a_checkpoint(kind):
     """What comes back from JSON must name the same place in the index."""
+    if "own type" in kind or kind == "enum":
+        pytest.skip("jobs read these as the database has them")
     for key in KEYS[kind][1]:
         assert key_from_json(key_to_json(key)) == key
 

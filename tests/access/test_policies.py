@@ -352,6 +352,12 @@ def test_describing_is_allowed_to_a_reader_by_alias(server, models):
     }
 
 
+def test_a_writer_never_gets_describe_key(models):
+    """It is of use to those who read alone, and each permission more is one too many."""
+    for document in documents(models, Role.WRITER, describe=True):
+        assert "kms:DescribeKey" not in str(document)
+
+
 def many(tables):
     """The contexts of a model with so many tables."""
     return [

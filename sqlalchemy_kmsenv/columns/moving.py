@@ -64,6 +64,10 @@ def _left_behind(
         name = _attribute(mapper, binding.column)
         if name is None or state.attrs[name].history.has_changes():
             continue
+        if binding.column.onupdate is not None and (not new_key or len(mapper.tables) == 1):
+            # The UPDATE that moves the row gives it a new value. Of a joined table no UPDATE is
+            # certain: the database may hand a new key down by itself.
+            continue
         if any(
             (new_key and bound.column.primary_key) or _changes(mapper, state, bound.column)
             for bound in binding.bound_columns

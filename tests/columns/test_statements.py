@@ -87,8 +87,3 @@ def test_a_shape_does_what_the_page_says(name, database, engine, models):
         ]
     assert before in found
     assert after in found
-
-
-def test_the_page_is_what_the_list_says():
-    """Written by ``python -m tests.columns.shapes``."""
-    assert shapes.PAGE.read_text() == shapes.page()

@@ -60,8 +60,8 @@ def write(results: Mapping[str, Results]) -> None:
             for cell, outcome in mine:
                 if every:
                     kept[shape, EVERY][database] = _kept_error(outcome)
-                elif found(outcome):
-                    kept[shape, place(cell)][database] = found(outcome)
+                elif outcome.verdict in ("refused", "absent"):
+                    kept[shape, place(cell)][database] = _kept_error(outcome)
     FILE.write_text(_HEAD + "".join(_line(*each) for each in sorted(kept.items())))
 
 

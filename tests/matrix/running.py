@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from sqlalchemy import Engine, LargeBinary, event, inspect, select, text, type_coerce
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from sqlalchemy_kmsenv import (
@@ -92,6 +93,10 @@ class Tables:
             before = self._before = self._before or contents(self.engine, self.model)
         except REFUSALS as error:
             return Outcome("refused", type(error).__name__, f"to begin with: {error}")
+        except SQLAlchemyError:
+            if isinstance(expected, _Failed):
+                return Outcome("absent", expected.error, expected.message)
+            raise
         sent: list[str] = []
         try:
             with writes_of(self.engine, sent):

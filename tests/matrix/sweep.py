@@ -25,6 +25,9 @@ DEFINE = "define"
 _FOLLOWED = 4
 """With so many models the advice of a shape's message is followed: they read the same."""
 
+PAIRS = 2
+"""The strength that is run each time."""
+
 Results = list[tuple[Cell, Outcome]]
 
 
@@ -45,7 +48,7 @@ def _sweep(
     keyring = Keyring(LocalKms.create(directory / "keys.json"))
     elsewhere = Elsewhere(lane, directory, prefix)
     done: Counter[Any] = Counter()
-    for i, (design, wanted) in enumerate(_share(lane, strength).items()):
+    for i, (design, wanted) in enumerate(share_of(lane, strength).items()):
         if i % part[1] != part[0]:
             continue
         try:
@@ -59,14 +62,15 @@ def _sweep(
     engine.dispose()
 
 
-def _share(lane: Lane, strength: int) -> dict[Design, list[Cell]]:
+def share_of(lane: Lane, strength: int) -> dict[Design, list[Cell]]:
     """Of all the cells those that a lane runs, by model."""
     found: dict[Design, list[Cell]] = {}
-    number = 0
+    mine, of = lane.share
+    number: Counter[str] = Counter()
     for design, wanted in cells(strength).items():
         for cell in wanted:
-            number += 1
-            if number % lane.share == 0:
+            number[cell.shape] += 1
+            if number[cell.shape] % of == mine:
                 found.setdefault(design, []).append(cell)
     return found
 

@@ -95,7 +95,11 @@ def inner_codecs(inner: types.TypeEngine[Any], described: str, dialect: Dialect)
                 " and process_result_value"
             )
     base = _of_plain(stored.type, described, dialect)
-    to_plain = _chain([*stored.steps, *_some(base.to_plain)])
+    steps = [*stored.steps, *_some(base.to_plain)]
+    if stored.steps and uuid.UUID in base.codec_of:
+        # A type of the database's own takes its text as well, and many decorators give it.
+        steps.append(lambda value, _: uuid.UUID(value) if isinstance(value, str) else value)
+    to_plain = _chain(steps)
     from_plain = _chain([*_some(base.from_plain), *stored.steps_back])
     takes = base.takes
     if stored.steps:

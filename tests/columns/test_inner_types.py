@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import (
+    BINARY,
+    CHAR,
     JSON,
     Boolean,
     Column,
@@ -43,6 +45,7 @@ from sqlalchemy_kmsenv import (
     seal_cells,
 )
 from sqlalchemy_kmsenv.rewrap import verify
+from tests.columns.test_key_types import UUIDS, Guid
 
 UTC = dt.UTC
 
@@ -117,6 +120,8 @@ def table_of(metadata, keyring, inner):
         (AnyJson(), {"a": [1, None]}),
         (Wrapped(), [1, 2]),
         (Text().with_variant(JSON(), "postgresql"), "text"),
+        (Guid(CHAR(32), lambda value: value.hex), UUIDS[1]),
+        (Guid(BINARY(16), lambda value: value.bytes), UUIDS[1]),
         (PickleType(), {"a": {1, 2}, "b": dt.date(2026, 1, 1)}),
         (PickleType(pickler=pickle, protocol=2), ["x"]),
         (String(), Colour.RED),

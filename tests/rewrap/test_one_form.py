@@ -228,8 +228,10 @@ def test_a_planted_header_destroys_no_value(crowd: Notes, may_decrypt, at_target
     role: Any = crowd.key if may_decrypt else ReWrapRole(crowd.key)
     attach_keyrings(crowd.metadata, default=Keyring(role))
 
-    rewrap(crowd.engine, crowd.metadata, columns=["kmsenv_rewrap_notes.secret"])
+    report = rewrap(crowd.engine, crowd.metadata, columns=["kmsenv_rewrap_notes.secret"])
 
+    # Nor does it keep the others from the target.
+    assert report.counts.failed == 0
     attach_keyrings(crowd.metadata, default=Keyring(crowd.key))
     found = verify(crowd.engine, crowd.metadata, columns=["kmsenv_rewrap_notes.secret"])
     assert {failure.row for failure in found.columns[0].failures} <= {(str(planted),)}

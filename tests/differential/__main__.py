@@ -33,7 +33,8 @@ OUR_ERRORS = re.compile(
     r"(UnboundValue|InvalidValue|Configuration|IncompleteTable|Envelope|WrongCell|Audit"
     r"|KeyService\w*|KeyState|KmsEnv)Error: "
 )
-_REFUSED_COLUMN = re.compile(r"(?P<table>\w+?)(_\d+)?\.(?P<column>\w+) is encrypted")
+_REFUSED_COLUMN = re.compile(r"\b(?P<table>[a-z]\w*?)(_\d+)?\.(?P<column>[a-z]\w*)", re.IGNORECASE)
+_AFTERMATH = "come after a refusal in the set-up of their class"
 
 Outcomes = dict[str, dict[str, Any]]
 
@@ -115,6 +116,11 @@ def _refused_columns(outcomes: Outcomes) -> set[tuple[str, str]]:
 def _verdict(plain: Outcomes, encrypted: Outcomes) -> Verdict:
     refusals, accepted = _rules("refusals.txt"), _rules("accepted.txt")
     verdict = Verdict()
+    broken = {
+        _class_of(name)
+        for name, found in encrypted.items()
+        if found.get("when") == "setup" and _refusal(found)
+    }
     for name, found in encrypted.items():
         if plain.get(name, {}).get("outcome") != "passed" or found["outcome"] == "skipped":
             continue
@@ -126,7 +132,10 @@ def _verdict(plain: Outcomes, encrypted: Outcomes) -> Verdict:
         if reason is not None:
             verdict.refused[reason] += 1
             continue
-        reason = _matching(accepted, name)
+        if found["when"] == "setup" and _class_of(name) in broken and not refusal:
+            verdict.refused[_AFTERMATH] += 1
+            continue
+        reason = _matching(accepted, f"{name} | {found['chain'][0]}")
         if reason is not None:
             verdict.accepted[reason] += 1
             continue

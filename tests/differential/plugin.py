@@ -136,6 +136,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.skipped:
         _outcomes.setdefault(item.nodeid, {"outcome": "skipped"})
     elif report.failed and call.excinfo is not None:
+        if _outcomes.get(item.nodeid, {}).get("outcome") == "failed":
+            # The tear-down after a failure fails because of it.
+            return report
         chain = list(_chain(call.excinfo.value))
         where = call.excinfo.traceback[-1]
         _outcomes[item.nodeid] = {

@@ -49,6 +49,8 @@ def _answer(lane: Lane, directory: Path, prefix: str, pipe: Connection) -> None:
     model = None
     while (design := pipe.recv()) is not None:
         if design != built or model is None:
+            # The tables are new ones: asyncpg would go on with what it prepared for the old.
+            engine.dispose()
             model, built = build(design, encrypted=True, prefix=prefix), design
             attach_keyrings(model.metadata, keyring)
         keyring.forget()

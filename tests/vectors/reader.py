@@ -1,4 +1,4 @@
-"""A reader of format 1 that was written from FORMAT.md: no line of the package is in it.
+"""A second reader of format 1, beside the library: no line of the package is in it.
 
 Each step is a method of its own, so that ``bugs`` can put a wrong one in its place and see
 whether the vectors notice.

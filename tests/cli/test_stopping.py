@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 
 from tests.cli.conftest import TENANTS, run, run_json, start, words
 from tests.cli.models import Ping
@@ -95,9 +95,10 @@ def test_signal_stops_after_the_page_in_hand_and_resume_goes_on(number, many):
 
 @on("postgresql")
 def test_second_signal_stops_at_once(many):
-    """A page that waits for a lock must not hold an operator."""
+    """A page that waits for a locked table must not hold an operator."""
     with many.engine.begin() as connection:
-        connection.execute(select(Ping.number).with_for_update())
+        table = Ping.__tablename__
+        connection.execute(text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
         process = start("rewrap", *many.about, *COLUMN)
         wait_until(lambda: waits_for_a_lock(many.engine))
 

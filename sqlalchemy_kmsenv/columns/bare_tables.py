@@ -34,9 +34,16 @@ _encrypted: WeakKeyDictionary[Dialect, _Tables] = WeakKeyDictionary()
 def note_encrypted(
     connection: Connection, table: Table, names: Iterable[str], options: Options
 ) -> None:
-    """This engine's database has the table, with these encrypted columns."""
+    """This engine's database has the table, with these encrypted columns, which may be none."""
+    encrypted = frozenset(names)
+    known = _encrypted.get(connection.dialect)
+    if known is None:
+        if not encrypted:
+            return
+        known = _encrypted[connection.dialect] = {}
     place = schema_of(table, options), table.name
-    _encrypted.setdefault(connection.dialect, {})[place] = frozenset(names)
+    if encrypted or place in known:
+        known[place] = encrypted
 
 
 def refuse_plaintext(

@@ -99,7 +99,7 @@ def _check_table(table: Table, *_: Any, **__: Any) -> None:
 def _note_created_table(table: Table, connection: Any, **_: Any) -> None:
     names = [binding.column.name for binding in encrypted_columns(table).values()]
     # Alembic's offline mode has another kind of connection, which writes SQL into a file.
-    if names and isinstance(connection, Connection):
+    if isinstance(connection, Connection):
         note_encrypted(connection, table, names, connection.get_execution_options())
 
 

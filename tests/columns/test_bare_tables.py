@@ -53,6 +53,19 @@ def _descriptions():
     return [bare, other]
 
 
+def test_a_table_that_is_created_anew_without_encryption_takes_plaintext(engine, notes):
+    """A model that is not encrypted any more, or that another test declares under the same name."""
+    notes.metadata.drop_all(engine)
+    metadata = MetaData()
+    plain = Table(
+        notes.name, metadata, Column("id", Integer, primary_key=True), Column("text", String(200))
+    )
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(plain), {"id": 1, "text": "plain"})
+        assert connection.scalar(select(plain.c.text)) == "plain"
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_no_plaintext_is_written_through_another_description(engine, notes, place):
     """``DataFrame.to_sql()`` makes a table of its own, and appends to the one that is there."""

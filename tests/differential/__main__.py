@@ -152,7 +152,7 @@ def _rules(name: str) -> list[tuple[re.Pattern[str], str]]:
     """Lines of ``reason = pattern``; the order is that of the file."""
     lines = Path(__file__).with_name(name).read_text().splitlines()
     pairs = [line.partition(" = ") for line in lines if line and not line.startswith("#")]
-    return [(re.compile(pattern), reason) for reason, _, pattern in pairs]
+    return [(re.compile(pattern, re.DOTALL), reason) for reason, _, pattern in pairs]
 
 
 def _matching(rules: Iterable[tuple[re.Pattern[str], str]], text: str) -> str | None:

@@ -34,6 +34,7 @@ OUR_ERRORS = re.compile(
     r"|KeyService\w*|KeyState|KmsEnv)Error: "
 )
 _REFUSED_COLUMN = re.compile(r"\b(?P<table>[a-z]\w*?)(_\d+)?\.(?P<column>[a-z]\w*)", re.IGNORECASE)
+_MOST_SHOWN = 50
 _AFTERMATH = "come after a refusal in the set-up of their class"
 
 Outcomes = dict[str, dict[str, Any]]
@@ -174,7 +175,7 @@ def _print(title: str, plain: Outcomes, verdict: Verdict) -> None:
     for reason, count in verdict.accepted.most_common():
         print(f"{count:13,} {reason}")
     print(f"{len(verdict.faults):7,} faults")
-    for name, what in sorted(verdict.faults.items()):
+    for name, what in sorted(verdict.faults.items())[:_MOST_SHOWN]:
         print(f"    {name}\n        {what[:300]}")
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Engine, bindparam, text
+from sqlalchemy import Connection, Engine, TextClause, bindparam, text
 
 from sqlalchemy_kmsenv.rewrap.private_files import held_file, lock_file
 
 _POSTGRESQL = text("SELECT pg_catalog.pg_try_advisory_lock(CAST(:name AS pg_catalog.int8))")
 _MYSQL = text("SELECT GET_LOCK(:name, 0)")
+_TRIES, _PAUSE_SECONDS = 30, 0.1
+"""A server takes a moment to notice that a job was killed, and holds its lock until then."""
 
 
 @contextmanager
@@ -36,4 +39,12 @@ def held_name(engine: Engine, name: str) -> Iterator[bool]:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         # Not one of the pool's: it is held as long as the job takes, and closed with the lock.
         connection.detach()
-        yield bool(connection.scalar(query.bindparams(bindparam("name", given))))
+        yield _got(connection, query.bindparams(bindparam("name", given)))
+
+
+def _got(connection: Connection, query: TextClause) -> bool:
+    for _ in range(_TRIES):
+        if connection.scalar(query):
+            return True
+        time.sleep(_PAUSE_SECONDS)
+    return False

@@ -1,10 +1,7 @@
 """What an INSERT or UPDATE says of its values, read from the statement.
 
-Reads private attributes: ``_values``,
-``_multi_values``, ``_ordered_values``, ``_select_names``, ``_prefixes``, ``_inline``,
-``_generate``, ``_annotations``, ``_returning``, ``_supplemental_returning``,
-``_return_defaults`` and ``_sort_by_parameter_order`` of ``Insert`` and ``Update``, and
-``_insert_sentinel`` of ``Column``, seen on 2.0.36 and 2.1.9
+Reads private attributes: ``_values``, ``_multi_values``, ``_ordered_values``, ``_generate`` and
+``_annotations`` of ``Insert`` and ``Update``, seen on 2.0.36 and 2.1.9
 (``tests/columns/test_dml.py`` holds them to it).
 """
 
@@ -182,43 +179,6 @@ def with_inline_rows(
     copy = copy_of(statement)
     copy._multi_values = (rows,)
     return copy
-
-
-def prefixes(statement: Insert) -> list[str]:
-    """What the INSERT says more of itself, such as IGNORE or OR REPLACE."""
-    return [str(prefix) for prefix, _ in statement._prefixes]
-
-
-def returns_rows(statement: Any, *, explicitly: bool = False) -> bool:
-    """Whether it has RETURNING, of its own or for defaults; ``explicitly`` of its own alone."""
-    own = bool(statement._returning or statement._supplemental_returning)
-    return own or (bool(statement._return_defaults) and not explicitly)
-
-
-def is_sorted(statement: Insert) -> bool:
-    """Whether what it returns comes in the order of its parameter sets."""
-    return bool(statement._sort_by_parameter_order)
-
-
-def marks_key_as_sentinel(table: Table) -> bool:
-    """Whether ``insert_sentinel=True`` stands on the key that the database makes."""
-    column = table.autoincrement_column
-    return column is not None and bool(column._insert_sentinel)
-
-
-def has_return_defaults(statement: Insert) -> bool:
-    """Whether ``return_defaults()`` was called, as the ORM does in a bulk INSERT."""
-    return bool(statement._return_defaults)
-
-
-def is_inline(statement: Insert) -> bool:
-    """Whether ``inline()`` keeps SQLAlchemy from fetching the key."""
-    return bool(statement._inline)
-
-
-def select_names(statement: Insert) -> Sequence[str]:
-    """The columns that ``from_select`` fills."""
-    return statement._select_names or ()
 
 
 def where_values(statement: Update, table: Table, rows: Rows) -> dict[str, Source]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NoReturn, TypeVar
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import Column, LargeBinary
 from sqlalchemy.dialects import mysql
@@ -11,9 +11,15 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from sqlalchemy_kmsenv.columns.arguments import (
+    checked_bind,
+    checked_name,
+    checked_pad_to,
+    checked_scope,
+    column_keys,
+)
 from sqlalchemy_kmsenv.columns.binding import (
     SCOPE_COLUMN,
-    SCOPE_ROW,
     Bind,
     Binding,
     Keys,
@@ -28,9 +34,6 @@ from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.refused import Refused
 from sqlalchemy_kmsenv.columns.sealed import Sealed
 from sqlalchemy_kmsenv.errors import ConfigurationError
-
-_MAX_PAD_TO = 1 << 20
-
 
 _Value = TypeVar("_Value")
 
@@ -86,14 +89,13 @@ class Encrypted(TypeDecorator[_Value]):
         self.impl_instance = self.impl
         self.impl = self.inner  # type: ignore[assignment]  # of the class it is one type
         self.keyring = keyring
-        self.scope = _checked_scope(scope)
-        self.name = _checked_name(name)
-        self.identity = None if identity is None else _column_keys(identity, "identity")
-        self.bind: Bind = bind
-        self.pad_to = _checked_pad_to(pad_to)
+        self.scope = checked_scope(scope)
+        self.name = checked_name(name)
+        self.identity = None if identity is None else column_keys(identity, "identity")
+        self.pad_to = checked_pad_to(pad_to)
         self.check = check
         self.same_rows = same_rows
-        self._check_bind()
+        self.bind: Bind = checked_bind(bind, identity=self.identity, scope=self.scope)
         if same_rows and name is None:
             raise ConfigurationError(
                 'Encrypted(same_rows=True) goes with name="table.column" of the table whose rows'
@@ -225,15 +227,6 @@ class Encrypted(TypeDecorator[_Value]):
 
     comparator_factory = EncryptedComparator
 
-    def _check_bind(self) -> None:
-        if self.bind not in ("row", "column"):
-            raise ConfigurationError(f'Encrypted(bind={self.bind!r}): "row" or "column"')
-        if self.bind == "column" and (self.identity is not None or self.scope == SCOPE_ROW):
-            raise ConfigurationError(
-                'Encrypted(bind="column") gives up the row, so neither identity=[...] nor'
-                ' scope="row" goes with it'
-            )
-
 
 def _checked_inner(inner: TypeEngine[Any] | type[TypeEngine[Any]]) -> TypeEngine[Any]:
     instance = inner() if isinstance(inner, type) else inner
@@ -244,48 +237,6 @@ def _checked_inner(inner: TypeEngine[Any] | type[TypeEngine[Any]]) -> TypeEngine
     if isinstance(instance, Encrypted):
         raise ConfigurationError("Encrypted(Encrypted(...)): encrypt a value once")
     return instance
-
-
-def _checked_scope(scope: Scope) -> Literal["column", "row"] | tuple[str, ...]:
-    if isinstance(scope, str):
-        if scope not in (SCOPE_COLUMN, SCOPE_ROW):
-            raise ConfigurationError(
-                f'Encrypted(scope={scope!r}): "column", "row" or a list of column keys, as in'
-                f" scope=[{scope!r}]"
-            )
-        return scope
-    return _column_keys(scope, "scope")
-
-
-def _column_keys(keys: Sequence[str], argument: str) -> tuple[str, ...]:
-    names = tuple(keys) if not isinstance(keys, str) else ()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ConfigurationError(
-            f"Encrypted({argument}={keys!r}) takes a list of column keys of the same table"
-        )
-    if len(set(names)) != len(names):
-        raise ConfigurationError(f"Encrypted({argument}={keys!r}) names a column twice")
-    return names
-
-
-def _checked_name(name: str | None) -> str | None:
-    if name is None:
-        return None
-    table, dot, column = name.rpartition(".")
-    if not dot or not table or not column:
-        raise ConfigurationError(
-            f'Encrypted(name={name!r}) takes a logical "table.column", such as "pings.position"'
-        )
-    return name
-
-
-def _checked_pad_to(pad_to: int | None) -> int | None:
-    valid = pad_to is None or (type(pad_to) is int and 0 < pad_to <= _MAX_PAD_TO)
-    if not valid:
-        raise ConfigurationError(
-            f"Encrypted(pad_to={pad_to!r}) takes a number of bytes from 1 to {_MAX_PAD_TO:,}"
-        )
-    return pad_to
 
 
 _DECLARE_A_TABLE = (

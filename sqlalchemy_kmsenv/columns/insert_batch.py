@@ -16,14 +16,16 @@ from sqlalchemy_kmsenv.columns.dml import (
     Row,
     Rows,
     Source,
-    has_return_defaults,
     inline_rows,
+    with_inline_rows,
+)
+from sqlalchemy_kmsenv.columns.insert_clauses import (
+    has_return_defaults,
     is_inline,
     is_sorted,
     marks_key_as_sentinel,
     prefixes,
     returns_rows,
-    with_inline_rows,
 )
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.transactions import Options, commits_by_itself

@@ -11,9 +11,10 @@ from sqlalchemy_kmsenv.columns.batch import all_null, described
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.client_defaults import insert_default
-from sqlalchemy_kmsenv.columns.dml import Row, Rows, Source, select_names
+from sqlalchemy_kmsenv.columns.dml import Row, Rows, Source
 from sqlalchemy_kmsenv.columns.generated_keys import take_ahead
 from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
+from sqlalchemy_kmsenv.columns.insert_clauses import select_names
 from sqlalchemy_kmsenv.columns.late_sealing import EMPTY
 from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of
 from sqlalchemy_kmsenv.columns.marks import marked

@@ -13,13 +13,8 @@ from sqlalchemy import Insert, Join, Table, Update
 from sqlalchemy.sql.selectable import AliasedReturnsRows, FromClause
 
 from sqlalchemy_kmsenv.columns.conflicts import conflicts
-from sqlalchemy_kmsenv.columns.dml import (
-    Rows,
-    select_names,
-    table_of,
-    value_expressions,
-    written_columns,
-)
+from sqlalchemy_kmsenv.columns.dml import Rows, table_of, value_expressions, written_columns
+from sqlalchemy_kmsenv.columns.insert_clauses import select_names
 from sqlalchemy_kmsenv.columns.plan import concerned, encrypted_columns
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 

@@ -46,7 +46,8 @@ from sqlalchemy.sql.visitors import HasTraverseInternals
 
 from sqlalchemy_kmsenv.columns.bare_tables import refuse_untyped
 from sqlalchemy_kmsenv.columns.conflicts import branches, conflicts, deciding
-from sqlalchemy_kmsenv.columns.dml import select_names, value_expressions
+from sqlalchemy_kmsenv.columns.dml import value_expressions
+from sqlalchemy_kmsenv.columns.insert_clauses import select_names
 from sqlalchemy_kmsenv.columns.labels import encrypted_by_label
 from sqlalchemy_kmsenv.columns.other_targets import refuse_unsealed
 from sqlalchemy_kmsenv.columns.outputs import (

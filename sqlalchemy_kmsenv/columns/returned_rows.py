@@ -20,8 +20,8 @@ from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeEngine
 
-from sqlalchemy_kmsenv.columns.dml import returns_rows
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
+from sqlalchemy_kmsenv.columns.insert_clauses import returns_rows
 from sqlalchemy_kmsenv.columns.late_sealing import learn, seal_at_once
 from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of
 from sqlalchemy_kmsenv.columns.marks import late_rows_of

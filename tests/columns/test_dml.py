@@ -5,7 +5,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table, bindparam, inse
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import InvalidRequestError
 
-from sqlalchemy_kmsenv.columns import dml
+from sqlalchemy_kmsenv.columns import dml, insert_clauses
 from sqlalchemy_kmsenv.columns.conflicts import conflicts
 from sqlalchemy_kmsenv.columns.outputs import is_null
 
@@ -36,12 +36,12 @@ def test_shapes_are_recognised():
     computed = insert(TABLE).values([{"id": TABLE.c.id}])
     assert dml.inline_rows(computed, TABLE) == [{"id": dml.FromDatabase()}]
     assert dml.inline_rows(insert(TABLE).values(id=1), TABLE) == []
-    assert dml.prefixes(insert(TABLE).prefix_with("IGNORE")) == ["IGNORE"]
-    assert dml.prefixes(insert(TABLE)) == []
-    assert dml.is_inline(insert(TABLE).inline())
-    assert not dml.is_inline(insert(TABLE))
+    assert insert_clauses.prefixes(insert(TABLE).prefix_with("IGNORE")) == ["IGNORE"]
+    assert insert_clauses.prefixes(insert(TABLE)) == []
+    assert insert_clauses.is_inline(insert(TABLE).inline())
+    assert not insert_clauses.is_inline(insert(TABLE))
     copied = insert(TABLE).from_select(["id", "v"], select(TABLE))
-    assert list(dml.select_names(copied)) == ["id", "v"]
+    assert list(insert_clauses.select_names(copied)) == ["id", "v"]
 
 
 def test_the_table_of_a_bulk_statement_is_in_its_annotations():

@@ -37,8 +37,9 @@ def check_compound(statement: CompoundSelect[Any]) -> None:
                 f" {_describe(others[0]) if others else name_of(_differing(encrypted))}, so that"
                 " its values could not be told apart; select the two separately"
             )
-        if encrypted and not is_encrypted(elements[0]):
+        if encrypted and not isinstance(getattr(elements[0], "type", None), Encrypted):
             # The first SELECT says the type of the column: envelopes would come as they are.
+            # polymorphic_union() casts its NULL to the encrypted type.
             raise UnboundValueError(
                 f"{name_of(encrypted[0])} is encrypted, and the first SELECT of {keyword} has NULL"
                 " in its place, which says nothing of that; put the SELECT of"

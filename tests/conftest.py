@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 from hypothesis import settings
-from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy import Connection, Engine, MetaData, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from sqlalchemy_kmsenv import Keyring, LocalKms
@@ -29,10 +29,27 @@ SERVERS = {
 DATABASES = ("sqlite", *SERVERS)
 
 
+OWN_DATABASE = "KMSENV_TEST_DATABASE"
+
+
 def server_url(name: str) -> str:
-    """The URL of a database server, from the environment or its usual local address."""
+    """The URL of a database server, from the environment or its usual local address.
+
+    ``KMSENV_TEST_DATABASE`` names another database there, so that two runs do not meet.
+    """
     variable, usual = SERVERS[name]
-    return os.environ.get(variable, usual)
+    url = os.environ.get(variable, usual)
+    own = os.environ.get(OWN_DATABASE)
+    return url if own is None else _at(url, own)
+
+
+def _at(url: str, database: str) -> str:
+    return make_url(url).set(database=database).render_as_string(hide_password=False)
+
+
+def second_schema(name: str) -> str:
+    """A schema's name that no other run uses: on MariaDB it is a database of the server."""
+    return f"{name}_{make_url(server_url('mariadb')).database}"
 
 
 def required_servers() -> set[str]:
@@ -45,14 +62,25 @@ def required_servers() -> set[str]:
 
 
 def _absence(name: str) -> str | None:
-    engine = create_engine(server_url(name))
+    variable, usual = SERVERS[name]
+    engine = create_engine(os.environ.get(variable, usual), isolation_level="AUTOCOMMIT")
     try:
-        engine.connect().close()
+        with engine.connect() as connection:
+            _create_own_database(connection)
     except OperationalError as error:
         return f"{name} does not answer at {engine.url!r}: {error.orig}"
     finally:
         engine.dispose()
     return None
+
+
+def _create_own_database(connection: Connection) -> None:
+    own = os.environ.get(OWN_DATABASE)
+    there = "SELECT 1 FROM information_schema.schemata WHERE schema_name = :own"
+    if connection.dialect.name == "postgresql":
+        there = "SELECT 1 FROM pg_database WHERE datname = :own"
+    if own is not None and connection.scalar(text(there), {"own": own}) is None:
+        connection.execute(text(f"CREATE DATABASE {own}"))
 
 
 ABSENT: dict[str, str] = {}

@@ -46,7 +46,7 @@ from sqlalchemy_kmsenv import (
 )
 from sqlalchemy_kmsenv.columns.transactions import open_savepoints
 from tests.columns import killed_flush
-from tests.conftest import DATABASES, on
+from tests.conftest import DATABASES, on, second_schema
 
 
 def statements(engine):
@@ -266,7 +266,7 @@ def test_schema_translate_map_reaches_every_statement(metadata, engine, database
         Column("v", Encrypted(String), nullable=False), schema="per_tenant",
     )  # fmt: skip
     attach_keyrings(metadata, keyring)
-    schema = "kmsenv_tenant"
+    schema = second_schema("kmsenv_tenant")
     with engine.begin() as connection:
         connection.execute(
             text(

@@ -21,6 +21,7 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column
 from sqlalchemy.types import TypeEngine
 
 from sqlalchemy_kmsenv import Encrypted
+from tests.conftest import second_schema
 from tests.matrix.axes import Design
 from tests.matrix.kinds import (
     IDENTITIES,
@@ -33,7 +34,7 @@ from tests.matrix.kinds import (
     Kind,
 )
 
-SCHEMA = "kmsenv_mx"
+SCHEMA = second_schema("kmsenv_mx")
 """A second schema, or database, beside the one that the engine connects to."""
 TRANSLATED = "tenant_schema"
 """What a model calls that schema where an engine translates it."""

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 
 from tests.matrix import kept
 from tests.matrix.lanes import LANES
-from tests.matrix.sweep import Results, sweep
+from tests.matrix.sweep import Results, shares, sweep
 
 
 def main() -> int:
@@ -24,10 +24,11 @@ def main() -> int:
     options = parser.parse_args()
     faults = 0
     seen = {}
+    share = shares(options.lanes, options.strength)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         running = {
             name: [
-                pool.submit(sweep, name, options.strength, (i, options.parts))
+                pool.submit(sweep, name, share[name], (i, options.parts))
                 for i in range(options.parts)
             ]
             for name in options.lanes

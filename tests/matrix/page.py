@@ -12,9 +12,8 @@ from tests.matrix import kept
 from tests.matrix.axes import AXES
 from tests.matrix.cells import SOURCES, Cell
 from tests.matrix.covering import Choice
-from tests.matrix.lanes import LANES
 from tests.matrix.registry import SHAPES, Shape
-from tests.matrix.sweep import PAIRS, share_of
+from tests.matrix.sweep import PAIRS, shares
 
 PAGE = Path(__file__).parents[2] / "docs" / "statements.md"
 DATABASES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB"}
@@ -30,8 +29,8 @@ def page() -> str:
     """The whole page."""
     known = kept.read()
     found: dict[str, dict[str, Errors]] = {name: {} for name in SHAPES}
-    for database in DATABASES:
-        for mine in share_of(LANES[database], PAIRS).values():
+    for database, share in shares([*DATABASES], PAIRS).items():
+        for mine in share.values():
             for cell in mine:
                 error = kept.expected(known, cell, database)
                 found[cell.shape].setdefault(database, {})[cell] = error

@@ -6,7 +6,7 @@ import gc
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +29,28 @@ PAIRS = 2
 """The strength that is run each time."""
 
 Results = list[tuple[Cell, Outcome]]
+Share = dict[Design, list[Cell]]
+"""Cells by their model."""
 
 
-def sweep(name: str, strength: int, part: tuple[int, int] = (0, 1)) -> Results:
-    """Every cell of a lane, or the part ``i`` of ``n`` of its models, and what came of it."""
+def sweep(name: str, share: Share, part: tuple[int, int] = (0, 1)) -> Results:
+    """The cells of a lane, or the part ``i`` of ``n`` of their models, and what came of each."""
     lane = LANES[name]
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as directory:
         # Plain columns and encrypted ones give the same warnings; they are no outcome.
         warnings.simplefilter("ignore")
-        return within(lane, lambda: list(_sweep(lane, strength, part, Path(directory))))
+        return within(lane, lambda: list(_sweep(lane, share, part, Path(directory))))
 
 
 def _sweep(
-    lane: Lane, strength: int, part: tuple[int, int], directory: Path
+    lane: Lane, share: Share, part: tuple[int, int], directory: Path
 ) -> Iterator[tuple[Cell, Outcome]]:
     prefix = f"mx_{lane.name}_{part[0]}"
     engine = connected(lane, directory)
     keyring = Keyring(LocalKms.create(directory / "keys.json"))
     elsewhere = Elsewhere(lane, directory, prefix)
     done: Counter[Any] = Counter()
-    for i, (design, wanted) in enumerate(share_of(lane, strength).items()):
+    for i, (design, wanted) in enumerate(share.items()):
         if i % part[1] != part[0]:
             continue
         try:
@@ -62,12 +64,17 @@ def _sweep(
     engine.dispose()
 
 
-def share_of(lane: Lane, strength: int) -> dict[Design, list[Cell]]:
-    """Of all the cells those that a lane runs, by model."""
-    found: dict[Design, list[Cell]] = {}
+def shares(names: Sequence[str], strength: int) -> dict[str, Share]:
+    """What each of these lanes runs; all triples take minutes to find, so this is done once."""
+    found = cells(strength)
+    return {name: _share_of(LANES[name], found) for name in names}
+
+
+def _share_of(lane: Lane, every: Share) -> Share:
+    found: Share = {}
     mine, of = lane.share
     number: Counter[str] = Counter()
-    for design, wanted in cells(strength).items():
+    for design, wanted in every.items():
         for cell in wanted:
             number[cell.shape] += 1
             if number[cell.shape] % of == mine:

@@ -13,7 +13,7 @@ from tests.conftest import ABSENT
 from tests.matrix import kept, page
 from tests.matrix.cells import cells
 from tests.matrix.lanes import LANES
-from tests.matrix.sweep import DEFINE, PAIRS, Results, sweep
+from tests.matrix.sweep import DEFINE, PAIRS, Results, shares, sweep
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,8 @@ def running() -> Iterator[dict[str, Future[Results]]]:
     """The sweeps of all databases and drivers, a process each, on all processors."""
     lanes = [name for name, lane in LANES.items() if lane.server not in ABSENT]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        yield {name: pool.submit(sweep, name, PAIRS) for name in lanes}
+        share = shares(lanes, PAIRS)
+        yield {name: pool.submit(sweep, name, share[name]) for name in lanes}
 
 
 @pytest.mark.timeout(1200)

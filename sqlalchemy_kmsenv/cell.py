@@ -20,7 +20,9 @@ from sqlalchemy_kmsenv.envelope import MAGIC, SUITE_AES_256_GCM_HKDF
 from sqlalchemy_kmsenv.printable import printable
 
 PART_END = b":"
-_MAX_NAME_BYTES = 0xFFFF
+MAX_NAME_BYTES = 0xFFFF
+MAX_PARTS = 0xFF
+"""Of the row, and of the scope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,6 @@ def readable_part(part: bytes) -> str:
 
 def _with_length(name: str) -> bytes:
     encoded = name.encode()
-    if len(encoded) > _MAX_NAME_BYTES:
-        raise ValueError(f"a logical name takes at most {_MAX_NAME_BYTES} bytes")
+    if len(encoded) > MAX_NAME_BYTES:
+        raise ValueError(f"a logical name takes at most {MAX_NAME_BYTES} bytes")
     return struct.pack(">H", len(encoded)) + encoded

@@ -10,6 +10,8 @@ from sqlalchemy import Column, Index, Table, UnaryExpression, UniqueConstraint
 
 from sqlalchemy_kmsenv import context
 from sqlalchemy_kmsenv.cell import (
+    MAX_NAME_BYTES,
+    MAX_PARTS,
     PART_END,
     Cell,
     context_text,
@@ -104,13 +106,16 @@ def build_binding(column: Column[Any], encrypted: Encrypted[Any]) -> Binding:
     where = f"{table.name}.{column.name}"
     _check_column(column, where)
     table_name, column_name = logical_names(column, encrypted.name)
+    _check_names(table_name, column_name, where)
+    identity = _identity(table, encrypted, where)
     scope, scope_is_row = _scope(table, encrypted, where)
+    _check_numbers(identity, scope, where)
     return Binding(
         column=column,
         keyring_name=encrypted.keyring,
         table_name=table_name,
         column_name=column_name,
-        identity=_identity(table, encrypted, where),
+        identity=identity,
         scope=scope,
         scope_is_row=scope_is_row,
         values=inner_values(encrypted.inner, where, encrypted.pad_to),
@@ -148,6 +153,26 @@ def logical_names(column: Column[Any], name: str | None) -> tuple[str, str]:
         return column.table.fullname, column.name
     table_name, _, column_name = name.rpartition(".")
     return table_name, column_name
+
+
+def _check_names(table_name: str, column_name: str, where: str) -> None:
+    """Refuse names that associated data cannot hold (FORMAT.md, clause 4.2)."""
+    if not all(0 < len(name.encode()) <= MAX_NAME_BYTES for name in (table_name, column_name)):
+        raise ConfigurationError(
+            f"{where}: the logical names of table and column take 1 to {MAX_NAME_BYTES:,}"
+            ' bytes each; give others with name="table.column"'
+        )
+
+
+def _check_numbers(
+    identity: tuple[BoundColumn, ...], scope: tuple[BoundColumn, ...], where: str
+) -> None:
+    """Refuse more parts than associated data can count (FORMAT.md, clause 4.7)."""
+    if max(len(identity), len(scope)) > MAX_PARTS:
+        raise ConfigurationError(
+            f"{where}: a value can be bound to {MAX_PARTS} columns of its row, and as many of its"
+            " scope; name fewer with identity=[...] and scope=[...]"
+        )
 
 
 def _identity(table: Table, encrypted: Encrypted[Any], where: str) -> tuple[BoundColumn, ...]:

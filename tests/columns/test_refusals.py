@@ -41,6 +41,11 @@ def a_table(metadata, *columns, name="t"):
     return Table(name, metadata, Column("id", Integer, primary_key=True), *columns)
 
 
+def integers(number, **arguments):
+    """So many columns of integers."""
+    return [Column(f"k{i}", Integer, **arguments) for i in range(number)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -79,6 +84,12 @@ def test_an_argument_that_cannot_work_is_refused_at_once(arguments, words):
         ([Column("s", Encrypted(String), nullable=False),
           Column("v", Encrypted(String, identity=["s"]))], "Encrypted"),
         ([Column("v", Encrypted(postgresql.TSVECTOR))], "TSVECTOR"),
+        ([Column("v", Encrypted(String, name="t." + "v" * 65_536))], "65,535 bytes"),
+        ([Column("v", Encrypted(String, name="\u00e9" * 32_768 + ".v"))], "65,535 bytes"),
+        ([*integers(255, primary_key=True),
+          Column("v", Encrypted(String))], "255 columns"),
+        ([*integers(256, nullable=False),
+          Column("v", Encrypted(String, scope=[f"k{i}" for i in range(256)]))], "255 columns"),
     ],
 )  # fmt: skip
 def test_a_table_that_cannot_be_bound_is_refused_when_it_is_defined(columns, words, keyring):
@@ -88,6 +99,14 @@ def test_a_table_that_cannot_be_bound_is_refused_when_it_is_defined(columns, wor
     with pytest.raises(ConfigurationError, match=words):
         a_table(metadata, *columns)
     assert not metadata.tables
+
+
+def test_a_table_without_a_name_is_refused(keyring):
+    """Associated data tells tables apart by their names (FORMAT.md, 4.2)."""
+    metadata = MetaData()
+    attach_keyrings(metadata, default=keyring)
+    with pytest.raises(ConfigurationError, match="1 to 65,535 bytes"):
+        a_table(metadata, Column("v", Encrypted(String)), name="")
 
 
 def test_a_model_whose_table_lacks_what_it_is_bound_to_is_refused_when_it_is_mapped():

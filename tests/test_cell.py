@@ -109,6 +109,7 @@ def test_parts_are_joined_row_by_row():
     """One section a row, one list a column."""
     assert join_parts([[b"i1:", b"i2:"], [b"s:", b"s61:"]]) == [b"i1:s:", b"i2:s61:"]
     assert join_parts([[b"i1:", b"i2:"]]) == [b"i1:", b"i2:"]
+    assert join_parts([]) == []
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,12 @@ def test_a_value_of_another_type_names_no_row(kind, value):
     assert str(caught.value).endswith(f"{type(value).__module__}.{type(value).__qualname__}")
 
 
+def test_the_value_of_another_type_is_told_among_others():
+    """Not the first of a batch, which is right."""
+    with pytest.raises(TypeError, match=r"got builtins\.bool$"):
+        INT_PART.encode_many([1, True])
+
+
 def test_a_harmless_subclass_is_its_base():
     """Frameworks hand out str subclasses."""
     assert STR_PART.encode_many([Name("a"), "a"]) == [b"s61:", b"s61:"]
@@ -177,7 +184,7 @@ def test_the_letters_of_the_kinds_differ():
     assert len({kind.letter for kind in PART_KINDS}) == len(PART_KINDS)
 
 
-@pytest.mark.parametrize("part", [b"", b"x1", b"szz", b"u12", b"s\xff"])
+@pytest.mark.parametrize("part", [b"", b"x1", b"szz", b"u12", b"s\xff", b"t2024"])
 def test_a_part_that_nobody_wrote_is_unreadable_but_no_error(part):
     """It stands in error messages, which must not fail themselves."""
     assert readable_part(part) == "unreadable"

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
 
-from tests.conftest import server_url
 from tests.matrix.models import SCHEMA
+from tests.servers import server_url
 
 T = TypeVar("T")
 

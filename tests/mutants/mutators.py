@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 Apply = Callable[[], None]
+_Found = tuple[int, bool, str, str, Apply]
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -38,6 +39,8 @@ class Mutant:
     number: int
     line: int
     name: str
+    at_import: bool
+    """Whether it runs while the module is imported: it is in no function."""
 
 
 def mutants_of(source: str) -> list[Mutant]:
@@ -50,43 +53,74 @@ def mutated(source: str, number: int) -> ast.Module:
     tree = ast.parse(source)
     for mutant, apply in _walk(tree):
         if mutant.number == number:
+            names = _names_by_function(tree)
             apply()
+            _keep_names(tree, names)
             return ast.fix_missing_locations(tree)
     raise LookupError(number)
 
 
+def _names_by_function(tree: ast.Module) -> dict[ast.FunctionDef, set[str]]:
+    return {
+        node: {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def _keep_names(tree: ast.Module, before: dict[ast.FunctionDef, set[str]]) -> None:
+    """Mention in a function what it mentioned, in vain: its code must fit its old closure."""
+    for node, names in _names_by_function(tree).items():
+        if gone := before[node] - names:
+            mentions: list[ast.stmt] = [
+                ast.Expr(ast.Name(name, ast.Load())) for name in sorted(gone)
+            ]
+            node.body.append(ast.If(ast.Constant(0), mentions, []))
+
+
 def _walk(tree: ast.Module) -> Iterator[tuple[Mutant, Apply]]:
     # The changes are collected before the first one is made: applying one alters the tree.
-    found: list[tuple[int, str, str, Apply]] = []
+    found: list[_Found] = []
     _Finder(found).visit(tree)
     seen: dict[str, int] = {}
-    for number, (line, where, what, apply) in enumerate(found):
+    for number, (line, at_import, where, what, apply) in enumerate(found):
         name = f"{where}: {what}"
         seen[name] = seen.get(name, 0) + 1
         suffix = f" #{seen[name]}" if seen[name] > 1 else ""
-        yield Mutant(number, line, name + suffix), apply
+        yield Mutant(number, line, name + suffix, at_import), apply
 
 
 class _Finder(ast.NodeVisitor):
-    """Visits what runs: no annotations, no docstrings, no messages."""
+    """Visits what runs: no annotations, no docstrings, no messages, no ``__repr__``."""
 
-    def __init__(self, found: list[tuple[int, str, str, Apply]]) -> None:
+    def __init__(self, found: list[_Found]) -> None:
         self._found = found
+        self._depth = 0
         self._where: list[str] = []
 
     def _add(self, node: ast.AST, what: str, apply: Apply) -> None:
         line = getattr(node, "lineno", 0)
-        self._found.append((line, ".".join(self._where) or "module", what, apply))
+        where = ".".join(self._where) or "module"
+        self._found.append((line, self._depth == 0, where, what, apply))
 
     # --- where ----------------------------------------------------------------------------
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        if node.name == "__repr__":
+            return
         self._where.append(node.name)
         for child in [*node.args.defaults, *node.args.kw_defaults]:
             if child is not None:
                 self.visit(child)
+        self._depth += 1
         self._body(node)
+        self._depth -= 1
         self._where.pop()
+
+    def visit_Lambda(self, node: ast.Lambda) -> None:
+        self._depth += 1
+        self.visit(node.body)
+        self._depth -= 1
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self._where.append(node.name)
@@ -106,6 +140,12 @@ class _Finder(ast.NodeVisitor):
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Nothing: it is a message."""
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        """What an error carries beside its message."""
+        if isinstance(node.exc, ast.Call):
+            for keyword in node.exc.keywords:
+                self.visit(keyword.value)
 
     def _body(self, node: ast.FunctionDef | ast.ClassDef | ast.If) -> None:
         self._block(node.body)

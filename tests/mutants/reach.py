@@ -1,8 +1,7 @@
-"""A pytest plug-in that writes down which tests reach each line, and how long each test takes."""
+"""A pytest plug-in that sees which tests reach each line, and how long each test takes."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "sqlalchemy_kmsenv"
 
 
 class Reach:
-    """Measures one run; ``write`` keeps what it saw as JSON."""
+    """Measures one run."""
 
     def __init__(self) -> None:
         self._coverage = coverage.Coverage(data_file=None, source=[str(PACKAGE)], branch=False)
@@ -34,18 +33,26 @@ class Reach:
         self._seconds[item.nodeid] = round(time.perf_counter() - began, 3)
         return result
 
-    def write(self, path: Path) -> None:
-        """Keep, for each module, the tests that reach each of its lines."""
+    @property
+    def document(self) -> dict[str, Any]:
+        """For each module, the tests that reach each of its lines; how long each test takes."""
         self._coverage.stop()
         data = self._coverage.get_data()
-        names = sorted(self._seconds)
-        number_of = {name: number for number, name in enumerate(names)}
-        lines: dict[str, dict[int, list[int]]] = {}
-        for file in data.measured_files():
-            by_line = data.contexts_by_lineno(file)
-            lines[str(Path(file).relative_to(PACKAGE.parent))] = {
-                line: sorted(number_of[c] for c in contexts if c in number_of)
-                for line, contexts in by_line.items()
+        lines = {
+            str(Path(file).relative_to(PACKAGE.parent)): {
+                str(line): sorted(c for c in contexts if c in self._seconds)
+                for line, contexts in data.contexts_by_lineno(file).items()
             }
-        document = {"tests": names, "seconds": [self._seconds[n] for n in names], "lines": lines}
-        path.write_text(json.dumps(document))
+            for file in data.measured_files()
+        }
+        return {"seconds": self._seconds, "lines": lines}
+
+
+def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """What two runs have seen."""
+    lines = {path: dict(by_line) for path, by_line in first["lines"].items()}
+    for path, by_line in second["lines"].items():
+        known = lines.setdefault(path, {})
+        for line, tests in by_line.items():
+            known[line] = sorted({*known.get(line, ()), *tests})
+    return {"seconds": {**first["seconds"], **second["seconds"]}, "lines": lines}

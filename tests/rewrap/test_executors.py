@@ -13,10 +13,11 @@ from sqlalchemy_kmsenv import ConfigurationError
 from sqlalchemy_kmsenv.envelope import parse_header
 from sqlalchemy_kmsenv.rewrap import JobSource, TableCheckpoint, reencrypt, rewrap, survey, verify
 from sqlalchemy_kmsenv.rewrap.desks import Workshop, metadata_of
-from tests.conftest import on, server_url
+from tests.conftest import on
 from tests.rewrap import dask_models
 from tests.rewrap.conftest import Notes
 from tests.rewrap.dask_models import Base, Parcel
+from tests.servers import server_url
 
 ROWS = 2000
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 from sqlalchemy.engine import Engine
 
-from tests.conftest import on, server_url
+from tests.conftest import on
+from tests.servers import server_url
 
 
 @pytest.mark.timeout(300)

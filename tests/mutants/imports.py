@@ -1,4 +1,4 @@
-"""Runs tests on a changed module, in a child process that inherits what is costly to import."""
+"""Tries changes of what runs while a module is imported: a child process imports all anew."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
-import signal
+import shutil
 import sys
-import time
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.mutants.trials import OPTIONS, waited_for
 
 PRELOADED = (
     "alembic.autogenerate",
@@ -29,7 +31,6 @@ PRELOADED = (
     "sqlalchemy.ext.asyncio",
     "sqlalchemy.orm",
 )
-KILLED, SURVIVED, HUNG = "killed", "survived", "hung"
 
 
 def preload() -> None:
@@ -45,32 +46,25 @@ def preload() -> None:
 
 def outcome(path: Path, tree: ast.Module, tests: Sequence[str], limit_seconds: float) -> str:
     """What the tests say of the changed module: the first failure kills it."""
+    directory = tempfile.mkdtemp(prefix="kmsenv-mutant-")
     pid = os.fork()
     if pid == 0:
         os.setsid()
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, not a path
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
-        sys.meta_path.insert(0, _Changed(path, tree))
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--no-header"]
+        changed = _Changed(path, tree)
+        sys.meta_path.insert(0, changed)
         status = 1
         try:
-            status = int(pytest.main([*options, *tests]))
+            # Before pytest, whose own importer would take this plug-in's package over.
+            importlib.import_module(changed.name)
+            status = int(pytest.main([*OPTIONS, f"--basetemp={directory}/t", *tests]))
         finally:
             os._exit(status)
-    return _wait(pid, limit_seconds)
-
-
-def _wait(pid: int, limit_seconds: float) -> str:
-    ends = time.monotonic() + limit_seconds
-    while time.monotonic() < ends:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return SURVIVED if os.waitstatus_to_exitcode(status) == 0 else KILLED
-        time.sleep(0.02)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return HUNG
+    result = waited_for(pid, limit_seconds)
+    shutil.rmtree(directory, ignore_errors=True)
+    return result
 
 
 class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -81,13 +75,13 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._tree = tree
         parts = list(path.with_suffix("").parts)
         self._is_package = parts[-1] == "__init__"
-        self._name = ".".join(parts[:-1] if self._is_package else parts)
+        self.name = ".".join(parts[:-1] if self._is_package else parts)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """The changed module's, or nothing."""
-        if fullname != self._name:
+        if fullname != self.name:
             return None
         return importlib.util.spec_from_file_location(
             fullname,

@@ -62,6 +62,7 @@ def main() -> int:
     run.add_argument("--all", action="store_true")
     run.add_argument("--only", nargs="+", help="texts, one of which a mutant's name must hold")
     run.add_argument("--most", type=int, default=150, help="tests that are run on one mutant")
+    run.add_argument("--inside", action="store_true", help="leave out what runs at import, slowly")
     run.add_argument("--new", action="store_true", help="leave out what was tried before")
     run.add_argument("--control", action="store_true", help="change nothing: all must survive")
     commands.add_parser("table")
@@ -92,7 +93,10 @@ def _reach(arguments: Sequence[str], *, add: bool) -> int:
 def _run(given: argparse.Namespace) -> int:
     if not REACH.exists():
         sys.exit("it is not known which tests reach which line: python -m tests.mutants reach")
-    run = _Run(_chosen(given), control=given.control)
+    places = _chosen(given)
+    if given.inside:
+        places = [place for place in places if not _at_import(place)]
+    run = _Run(places, control=given.control)
     run.all()
     return 1 if run.survivors else 0
 
@@ -132,7 +136,7 @@ class _Run:
         for place in self._places:
             if not place.tests:
                 self._note(place, SURVIVED)
-            elif self._control or not self._at_import(place):
+            elif self._control or not _at_import(place):
                 inside.append(place)
             else:
                 tree = mutated(place.source, place.mutant.number)
@@ -142,13 +146,6 @@ class _Run:
             collected(files, lambda trials: self._inside(trials, inside))
         self._say(", ".join(f"{number} {what}" for what, number in sorted(self._results.items())))
         self._say(f"{len(self._places)} mutants in {time.monotonic() - self._began:.0f} s")
-
-    def _at_import(self, place: Place) -> bool:
-        return (
-            place.mutant.at_import
-            or place.imported_only
-            or not exchangeable(*_codes(place, control=False))
-        )
 
     def _inside(self, trials: Trials, places: Sequence[Place]) -> None:
         for place in places:
@@ -180,6 +177,14 @@ class _Run:
 
     def _say(self, text: str) -> None:
         print(text, file=self._out, flush=True)
+
+
+def _at_import(place: Place) -> bool:
+    return (
+        place.mutant.at_import
+        or place.imported_only
+        or not exchangeable(*_codes(place, control=False))
+    )
 
 
 def _codes(place: Place, control: bool) -> tuple[Codes, Codes]:

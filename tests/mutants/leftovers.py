@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from tests.servers import SERVERS, server_url
@@ -37,7 +37,7 @@ class Leftovers:
         self._engines = {
             name: engine
             for name in SERVERS
-            if _answers(engine := create_engine(server_url(name), poolclass=NullPool))
+            if _answers(engine := create_engine(server_url(name), isolation_level="AUTOCOMMIT"))
         }
         self._before = {
             name: set(self._things(name, connection)) for name, connection in self._connections()
@@ -54,7 +54,7 @@ class Leftovers:
 
     def _connections(self) -> Iterator[tuple[str, Connection]]:
         for name, engine in self._engines.items():
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with engine.connect() as connection:
                 yield name, connection
 
     def _things(self, name: str, connection: Connection) -> list[str]:

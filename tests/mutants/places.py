@@ -68,11 +68,11 @@ def places_of(paths: Iterable[Path], reach: dict[str, Any], most: int) -> Iterat
 
 
 def _varied(tests: Iterable[str], breadth: Counter[str], seconds: dict[str, float]) -> list[str]:
-    """Each function once before any of them twice; first those about few modules, the fastest."""
+    """Each function once before any of them twice; first what is fast and about few modules."""
     times: Counter[str] = Counter()
     ranked = []
     for test in sorted(tests, key=lambda test: (seconds[test], test)):
         function = test.partition("[")[0]
-        ranked.append((times[function], breadth[test], seconds[test], test))
+        ranked.append((times[function], breadth[test] * seconds[test], test))
         times[function] += 1
     return [test for *_, test in sorted(ranked)]

@@ -64,6 +64,7 @@ def main() -> int:
     run.add_argument("--most", type=int, default=150, help="tests that are run on one mutant")
     run.add_argument("--inside", action="store_true", help="leave out what runs at import, slowly")
     run.add_argument("--new", action="store_true", help="leave out what was tried before")
+    run.add_argument("--again", action="store_true", help="all that survived when it was tried")
     run.add_argument("--control", action="store_true", help="change nothing: all must survive")
     commands.add_parser("table")
     given, rest = parser.parse_known_args()
@@ -106,6 +107,10 @@ def _chosen(given: argparse.Namespace) -> list[Place]:
     places = list(places_of(files_of(given.modules), document, given.most))
     if given.only:
         places = [place for place in places if any(text in str(place) for text in given.only)]
+    if given.again:
+        before, accepted = _tried(), _accepted()
+        left = {name for name, result in before.items() if result in (SURVIVED, UNREACHED)}
+        return [place for place in places if str(place) in left - accepted]
     if not given.all and not given.only:
         chosen = random.Random(given.seed).sample(places, min(given.count, len(places)))
         places = sorted(chosen, key=lambda place: (place.path, place.mutant.number))

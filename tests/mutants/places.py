@@ -32,7 +32,7 @@ class Place:
     @property
     def limit(self) -> float:
         """Seconds after which its tests hang."""
-        return 60 + 5 * self.seconds
+        return 30 + 5 * self.seconds
 
 
 def files_of(modules: Sequence[str]) -> Iterator[Path]:

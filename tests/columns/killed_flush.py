@@ -1,14 +1,16 @@
-"""Flushes a few rows with server-generated keys and kills itself at the point that it is told.
+"""Flushes a few rows with server-generated keys, and is killed at one point after the other.
 
-Run by ``test_server_keys.py``: ``python -m tests.columns.killed_flush URL KEYS POINT``. It ends
-with status 0 when it got past every point, and by SIGKILL otherwise.
+Run by ``test_server_keys.py``: ``python -m tests.columns.killed_flush URL KEYS POINTS``. Each point
+has a process of its own. Prints how each ended: 0 when it got past every point, and -9 otherwise.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,27 @@ class Note(Base):
     more = mapped_column(Encrypted(JSON))
 
 
-def main(url: str, keys: str, point: int) -> None:
+def main(url: str, keys: str, points: int) -> None:
+    """Print how each process ended."""
+    print(
+        json.dumps([end_of(lambda point=point: flush(url, keys, point)) for point in range(points)])
+    )
+
+
+def end_of(work: Callable[[], None]) -> int:
+    """Work in a fork, and how that ended."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def flush(url: str, keys: str, point: int) -> None:
     """Flush and commit, or die on the way."""
     engine = create_engine(url)
     attach_keyrings(Base.metadata, default=Keyring(LocalKms(Path(keys))))

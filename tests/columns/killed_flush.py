@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,7 @@ class Note(Base):
 
 def main(url: str, keys: str, points: int) -> None:
     """Print how each process ended."""
-    print(
-        json.dumps([end_of(lambda point=point: flush(url, keys, point)) for point in range(points)])
-    )
+    print(json.dumps([end_of(partial(flush, url, keys, point)) for point in range(points)]))
 
 
 def end_of(work: Callable[[], None]) -> int:

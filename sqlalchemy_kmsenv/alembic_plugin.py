@@ -1,7 +1,8 @@
 """``op.rewrap_column(...)``: re-wrap a column from a migration. Importing this registers it.
 
 So it does ``alembic_rendering``: autogenerate adds the imports that encrypted columns need, and
-never alters a plaintext column into an encrypted one.
+never alters a plaintext column into an encrypted one; and ``alembic_own_tables``: it drops no table
+that a job keeps.
 
 The job commits page by page on connections of its own, so that it locks no more than a
 page, and a migration that was interrupted goes on where it was. docs/command-line.md says
@@ -20,7 +21,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, MetaData, inspect, select, text
 from sqlalchemy.exc import InvalidRequestError
 
-from sqlalchemy_kmsenv.alembic_rendering import AlterEncryptedError, register
+from sqlalchemy_kmsenv import alembic_own_tables, alembic_rendering
+from sqlalchemy_kmsenv.alembic_rendering import AlterEncryptedError
 from sqlalchemy_kmsenv.cli.progress import Lines
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.columns.binding import Binding
@@ -41,7 +43,8 @@ _PLACE = {
 }
 _log = logging.getLogger(__name__)
 
-register()
+alembic_own_tables.register()
+alembic_rendering.register()
 
 
 class RewrapColumnError(CommandError, KmsEnvError):

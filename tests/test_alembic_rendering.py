@@ -7,6 +7,7 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import produce_migrations, render_python_code
@@ -24,12 +25,15 @@ from sqlalchemy import (
     inspect,
     select,
     table,
+    text,
 )
 from sqlalchemy import column as named
 from sqlalchemy.dialects import mysql
 
-from sqlalchemy_kmsenv import Encrypted
+from sqlalchemy_kmsenv import Encrypted, Keyring, attach_keyrings
 from sqlalchemy_kmsenv.alembic_plugin import AlterEncryptedError
+from sqlalchemy_kmsenv.rewrap import TableCheckpoint, rewrap
+from sqlalchemy_kmsenv.rewrap.renewals import TABLE_NAME
 from tests.conftest import on
 
 MODELS = """
@@ -113,6 +117,50 @@ def test_generated_migrations_run_as_they_are(project):
 
     assert "passport BLOB NOT NULL" in script
     assert "ADD COLUMN address BLOB" in script
+
+
+@pytest.fixture
+def after_a_job(engine, kms):
+    """A model without a row, and the tables that a job with a checkpoint makes."""
+    metadata = MetaData()
+    Table(
+        "op_visits",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("note", Encrypted(String(20))),
+    )
+    attach_keyrings(metadata, Keyring(kms))
+    made = [TABLE_NAME, TableCheckpoint().table]
+    with engine.begin() as connection:
+        for name in [*made, "op_old"]:
+            connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+        connection.execute(text("CREATE TABLE op_old (id INTEGER PRIMARY KEY)"))
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(metadata.tables["op_visits"]), {"id": 1, "note": "x"})
+    rewrap(engine, metadata, checkpoint=TableCheckpoint())
+    assert set(made) <= set(inspect(engine).get_table_names())
+    yield metadata
+    with engine.begin() as connection:
+        for name in [*made, "op_old"]:
+            connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+    metadata.drop_all(engine)
+
+
+def _tables(operations: Any) -> set[str]:
+    return {each.table_name for each in operations.ops}
+
+
+def test_autogenerate_drops_no_table_that_a_job_keeps(engine, after_a_job):
+    """A job that is under way goes on behind the migration; what is not ours is dropped."""
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        script = produce_migrations(context, after_a_job)
+    dropped, made_again = map(_tables, (script.upgrade_ops, script.downgrade_ops))
+    own = {TABLE_NAME, TableCheckpoint().table}
+    assert "op_old" in dropped & made_again
+    assert not own & (dropped | made_again)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ LAYERS = [
     {"by_hand"},
     {"rewrap", "access"},
     {"testing"},
-    {"cli", "alembic_plugin", "alembic_rendering"},
+    {"cli", "alembic_plugin", "alembic_own_tables", "alembic_rendering"},
     {""},
 ]
 AWS = {"kms.aws_client", "kms.aws_endpoint", "kms.aws_role"}

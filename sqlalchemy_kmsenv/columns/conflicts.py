@@ -39,6 +39,11 @@ class Conflict:
     conditions: Sequence[Any] = ()
     """What it asks of a row before it is updated, and of the index that decides."""
 
+    @property
+    def changed(self) -> set[str]:
+        """The keys of the columns that it does not set to what they hold."""
+        return {key for key, value in self.sets.items() if not self.is_old(value, key)}
+
     def sets_new(self, key: str) -> bool:
         """Whether the column is set to what the new row would have had in it."""
         return self.is_new(self.sets[key], key)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sqlalchemy import Table
+
 from sqlalchemy_kmsenv.columns.batch import described
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
@@ -94,7 +96,7 @@ class _Upsert:
         moved = [
             described(each.column)
             for each in binding.bound_columns
-            if each.column.key in self._conflict.sets and not self._is_target(each)
+            if each.column.key in self._conflict.changed and not self._is_target(each)
         ]
         if moved:
             raise UnboundValueError(
@@ -105,7 +107,7 @@ class _Upsert:
 
     def _agrees(self, bound: BoundColumn) -> bool:
         key = bound.column.key
-        if key in self._conflict.sets:
+        if key in self._conflict.changed:
             return self._conflict.sets_new(key)
         return self._is_target(bound)
 
@@ -130,14 +132,23 @@ class _Upsert:
     def _differing(self, binding: Binding, differing: Iterable[BoundColumn]) -> str:
         names = ", ".join(described(each.column) for each in differing)
         target = sorted(self._conflict.target)
+        nothing = "with ON CONFLICT DO NOTHING"
+        if self._batch.connection.dialect.name in ("mysql", "mariadb"):
+            nothing = keeping_all(self._batch.table)
         natural = f" If {', '.join(target)} name the row, declare it with identity={target!r}."
         return (
             f"this upsert sets {described(binding.column)}, and the row that it keeps may have"
             f" another {names} than the one that the value is sealed for. Let the conflict be on"
             " what the value is bound to, set the named columns to the new row's as well (and"
-            " every encrypted column that is bound to them), or insert with ON CONFLICT DO NOTHING"
-            f" and update by primary key.{natural if target and binding.identity else ''}"
+            f" every encrypted column that is bound to them), or insert {nothing} and update by"
+            f" primary key.{natural if target and binding.identity else ''}"
         )
+
+
+def keeping_all(table: Table) -> str:
+    """What MySQL and MariaDB have in the place of ON CONFLICT DO NOTHING."""
+    key = next((str(each.key) for each in table.primary_key.columns), "key")
+    return f"with on_duplicate_key_update({key}={table.name}.c.{key}), which changes nothing,"
 
 
 def _is_computed(batch: InsertBatch, value: Any) -> bool:

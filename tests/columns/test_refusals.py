@@ -271,8 +271,7 @@ def test_do_nothing_on_conflict_is_allowed(session, models, database):
     table = models.table
     session.connection().execute(insert(table), {"id": 1, "note": "first"})
     if database == "mariadb":
-        new = mysql.insert(table)
-        statement = new.on_duplicate_key_update(id=new.inserted.id)
+        statement = mysql.insert(table).on_duplicate_key_update(id=table.c.id)
     else:
         dialect = {"sqlite": sqlite, "postgresql": postgresql}[database]
         statement = dialect.insert(table).on_conflict_do_nothing()

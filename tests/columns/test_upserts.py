@@ -1,5 +1,6 @@
 """Upserts: which values reach the row that is there, and that each opens in it."""
 
+import enum
 import uuid
 from types import SimpleNamespace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import (
     Column,
+    Enum,
     Integer,
     String,
     Table,
@@ -310,3 +312,42 @@ def test_a_key_of_the_applications_own_type_decides(rows, engine, database, meta
         with engine.begin() as connection:
             connection.execute(upsert)
             assert connection.scalars(select(table.c.value)).all() == [expected] * rows
+
+
+class Level(enum.Enum):
+    """Text in the database, whose collation may ignore case."""
+
+    LOW = 1
+    HIGH = 2
+
+
+@on("mariadb")
+@pytest.mark.parametrize("how", [{}, {"scope": ["id"], "identity": ["code"]}])
+@pytest.mark.parametrize("key", [Enum(Level), String(20), Integer()])
+def test_what_stands_for_do_nothing_keeps_whichever_row_is_there(
+    key, how, engine, metadata, keyring
+):
+    """The words of refusals name it: the key is set to itself, whatever the conflict is on."""
+    table = Table(
+        "kmsenv_kept", metadata,
+        Column("id", key, primary_key=True, autoincrement=False),
+        Column("code", Integer, unique=True, nullable=False),
+        Column("text", Encrypted(String, **how)),
+    )  # fmt: skip
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    keys = {str: "ab", int: (1, 2)}.get(key.python_type, list(Level))
+    first = {"id": keys[0], "code": 1, "text": "first"}
+    others = [{"id": keys[0], "code": 2, "text": "x"}, {"id": keys[1], "code": 1, "text": "x"}]
+    new = mysql.insert(table)
+    words = r"on_duplicate_key_update\(id=kmsenv_kept.c.id\)"
+    setting = new.on_duplicate_key_update(text=new.inserted.text)
+    with engine.begin() as connection:
+        connection.execute(new, first)
+        for refused in (new.prefix_with("IGNORE"), setting):
+            with pytest.raises(UnboundValueError, match=words):
+                connection.execute(refused.values(others[1]))
+        for row in others:
+            connection.execute(new.on_duplicate_key_update(id=table.c.id), row)
+        assert [dict(row) for row in connection.execute(select(table)).mappings()] == [first]

@@ -23,8 +23,8 @@ _ADVICE = (
     ("with update(table).where(key == value)", "update_key"),
     ("set the named columns to the new row's as well", "upsert_with_scope"),
     ("insert with ON CONFLICT DO NOTHING", "upsert_nothing"),
+    ("nsert with on_duplicate_key_update(", "upsert_nothing"),
     ("set it to the new row's", "upsert_with_scope"),
-    ("Use on_duplicate_key_update()", "upsert_nothing"),
     ("Read the value, and write it there", "update_plain_read"),
     ("elect the column", "select_core"),
     ("select the two separately", "select_core"),
@@ -48,9 +48,4 @@ def follow(cell: Cell, message: str) -> list[Cell]:
 
 def applies(cell: Cell) -> bool:
     """Whether the advised statement is one that this model has."""
-    design = cell.design
-    sets_the_key = "enum" in design.key or (design.scope == "key" and design.identity != "key")
-    if cell.shape == "upsert_nothing" and sets_the_key:
-        # MySQL has no such clause, and what stands for it there would set the key.
-        return False
     return SHAPES[cell.shape].fits(cell.design)

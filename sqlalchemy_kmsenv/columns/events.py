@@ -14,7 +14,7 @@ from sqlalchemy_kmsenv.columns.bare_tables import note_encrypted, refuse_plainte
 from sqlalchemy_kmsenv.columns.bound_columns import IncompleteTableError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
-from sqlalchemy_kmsenv.columns.giving_back import give_back
+from sqlalchemy_kmsenv.columns.giving_back import give_back, hide_keys
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
 from sqlalchemy_kmsenv.columns.late_sealing import after_insert, refused
 from sqlalchemy_kmsenv.columns.logical_names import claim_logical_name
@@ -150,3 +150,5 @@ def _after_statement(
     give_back(result.context, execution)
     if execution.late is not None:
         after_insert(connection, execution.late, result)
+    if execution.hides_keys:
+        hide_keys(result)

@@ -3,15 +3,19 @@
 The ORM sets the defaults that ran on its objects, and a result has its
 ``last_inserted_params()``: both are read from the execution, which saw envelopes.
 
-Writes ``compiled_parameters``, ``compiled`` and the private ``_rowcount`` of the execution
-context, and reads ``insert_prefetch`` and ``update_prefetch`` of the compiled statement; seen
-on 2.0.36 and 2.1.9 (``tests/columns/test_differential.py`` holds them to it).
+Writes ``compiled_parameters``, ``compiled``, ``returned_default_rows``,
+``inserted_primary_key_rows`` and the private ``_rowcount`` of the execution context, and the
+private ``_metadata`` of a result; reads ``insert_prefetch`` and ``update_prefetch`` of the
+compiled statement; seen on 2.0.36 and 2.1.9 (``tests/columns/test_differential.py`` holds them to
+it).
 """
 
 from __future__ import annotations
 
 from copy import copy
 from typing import Any
+
+from sqlalchemy import CursorResult
 
 from sqlalchemy_kmsenv.columns.marks import Execution
 
@@ -35,3 +39,18 @@ def give_back(context: Any, execution: Execution) -> None:
 def count_rows(context: Any, count: int) -> None:
     """Let the result say so many rows, where the driver would count otherwise."""
     context._rowcount = count
+
+
+def hide_keys(result: CursorResult[Any]) -> None:
+    """Let a result tell no keys that it was asked for to seal the rows, or to find them."""
+    result._soft_close()
+    context: Any = result.context
+    table = context.compiled.statement.table
+    if context.executemany:
+        # What the parameters say of the keys, which is what SQLAlchemy goes back to.
+        vars(context).pop("inserted_primary_key_rows", None)
+    elif table.autoincrement_column is None or not context.dialect.postfetch_lastrowid:
+        # Here it would have asked for the key of one row as well, and does tell it.
+        return
+    context.returned_default_rows = None
+    result._metadata = result._no_result_metadata

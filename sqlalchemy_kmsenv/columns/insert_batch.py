@@ -44,6 +44,8 @@ class InsertBatch(Batch[Insert]):
         self, connection: Connection, statement: Insert, table: Table, rows: Rows, options: Options
     ) -> None:
         self._inline_rows = inline_rows(statement, table)
+        self.hides_keys = False
+        """Whether it returns keys that the statement itself did not ask for."""
         if self._inline_rows and rows:
             raise UnboundValueError(
                 f"insert({table.name}).values([...]) is executed with parameters as well; give the"
@@ -80,6 +82,12 @@ class InsertBatch(Batch[Insert]):
             del self.given[key]
             # As SQLAlchemy names the parameters of each row.
             self.given.update({f"{key}_m{i}": (f"{key}_m{i}", [v]) for i, v in enumerate(given)})
+            self._give_default(binding.column, given[0])
+
+    def _give_default(self, column: Column[Any], value: Any) -> None:
+        """Of a default that it runs itself SQLAlchemy names the first row's as the column."""
+        if column in self.defaulted and column.key not in self._inline_rows[0]:
+            self.given[f"{column.key}_m0"] = (column.key, [value])
 
     def values(self, column: Column[Any], source: Source) -> list[Any]:
         """One value a row.
@@ -128,6 +136,17 @@ class InsertBatch(Batch[Insert]):
         made = column.server_default is not None or (column.default is not None and source is None)
         return column is self.table.autoincrement_column or (bool(column.nullable) and not made)
 
+    def tell_as_if_generated(self, key: str) -> None:
+        """Let a result tell of a key that was taken ahead what it tells of a generated one."""
+        if self._inline_rows or returns_rows(self.statement):
+            return
+        if len(self.rows) > 1:
+            # Of many rows nothing, unless it is asked.
+            self.given[key] = (key, [None] * len(self.rows))
+        elif conflicts(self.statement):
+            # The row that survives may have another one.
+            self._return_keys_too(many=False)
+
     def known_values(self, column: Column[Any]) -> Sequence[Any]:
         """One value a row: what was found for them, or what they were given."""
         source = self.source(column)
@@ -154,14 +173,20 @@ class InsertBatch(Batch[Insert]):
                 return False
             return True
         if self.may_skip and self.connection.dialect.insert_returning:
-            # Also for SQLite, where SQLAlchemy would ask an upsert for nothing by itself.
-            self.statement = statement.return_defaults(
-                *keys, supplemental_cols=keys, sort_by_parameter_order=many
-            )
+            self._return_keys_too(many=many)
             return False
         if many:
+            self.hides_keys = not has_return_defaults(statement)
             self.statement = statement.return_defaults(*keys, sort_by_parameter_order=True)
         return not many
+
+    def _return_keys_too(self, *, many: bool) -> None:
+        """Also for SQLite, where SQLAlchemy would ask an upsert for nothing by itself."""
+        keys = self.table.primary_key.columns
+        self.hides_keys = not has_return_defaults(self.statement)
+        self.statement = self.statement.return_defaults(
+            *keys, supplemental_cols=keys, sort_by_parameter_order=many
+        )
 
     @property
     def may_skip(self) -> bool:
@@ -226,4 +251,7 @@ class InsertBatch(Batch[Insert]):
         if not self._inline_rows:
             return super().result()
         defaults = {each.key: [row[each.key] for row in self.rows] for each in self.defaulted}
+        for each in self.defaulted:
+            if each.key not in self._changes:
+                self._give_default(each, self.rows[0][each.key])
         return with_inline_rows(self.statement, self.table, {**defaults, **self._changes}), []

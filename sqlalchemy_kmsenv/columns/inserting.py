@@ -22,7 +22,7 @@ from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealing import encode_values
 from sqlalchemy_kmsenv.columns.transactions import Options, open_savepoints
 from sqlalchemy_kmsenv.columns.upsert_values import with_own_values
-from sqlalchemy_kmsenv.columns.upserts import seal_conflicts
+from sqlalchemy_kmsenv.columns.upserts import keeping_all, seal_conflicts
 
 
 def seal_insert(
@@ -59,6 +59,7 @@ def seal_insert(
         if taken is not None:
             batch.add(key, taken)
             batch.keep(bound, taken)
+            batch.tell_as_if_generated(key)
             del unknown[key]
     seal_conflicts(batch, bindings)
     late, known = _split(writes, unknown)
@@ -67,7 +68,8 @@ def seal_insert(
         batch.seal(binding, source, values)
     left = _leave_for_later(batch, late, unknown) if late else None
     sealed, sealed_rows = batch.result()
-    return marked(sealed, left, batch.given, batch.defaulted), sealed_rows
+    marks = marked(sealed, left, batch.given, batch.defaulted, hides_keys=batch.hides_keys)
+    return marks, sealed_rows
 
 
 _Write = tuple[Binding, Source, Sequence[Any]]
@@ -150,8 +152,8 @@ def _refuse_ignore(batch: InsertBatch, writes: Sequence[_Write]) -> None:
     if writes and batch.connection.dialect.name in ("mysql", "mariadb") and batch.ignores():
         raise UnboundValueError(
             f"INSERT IGNORE into {batch.table.name}: MySQL and MariaDB would change a key that is"
-            " out of range instead of refusing it, and a value is sealed for the key as given. Use"
-            " on_duplicate_key_update(), which can set the primary key to itself"
+            " out of range instead of refusing it, and a value is sealed for the key as given."
+            f" Insert {keeping_all(batch.table)} instead"
         )
 
 

@@ -33,6 +33,8 @@ class Execution:
     given: Given = field(default_factory=dict, repr=False)
     defaulted: Sequence[Column[Any]] = ()
     """The columns whose defaults were evaluated for it."""
+    hides_keys: bool = False
+    """Whether it returns keys that are the library's affair alone."""
 
 
 def marked(
@@ -40,10 +42,12 @@ def marked(
     late: LateRows | None = None,
     given: Given | None = None,
     defaulted: Sequence[Column[Any]] = (),
+    *,
+    hides_keys: bool = False,
 ) -> S:
     """A copy that is known to be sealed, with what later events of its execution need."""
     copy = copy_of(statement)
-    setattr(copy, _ATTRIBUTE, Execution(late, given or {}, defaulted))
+    setattr(copy, _ATTRIBUTE, Execution(late, given or {}, defaulted, hides_keys))
     return copy
 
 

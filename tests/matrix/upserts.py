@@ -130,14 +130,14 @@ def upsert_on_the_identity(w: World) -> None:
     w.run(statement, {**row, **own})
 
 
-@shape(SECTION, "on_conflict_do_nothing()  # MySQL: on_duplicate_key_update(id=new.inserted.id)",
+@shape(SECTION, "on_conflict_do_nothing()  # MySQL: on_duplicate_key_update(id=t.c.id)",
        returning=RETURNING, many=BOTH, fits=one_table)  # fmt: skip
 def upsert_nothing(w: World) -> None:
     """A row that is there stays as it is."""
     statement = w.upsert()
     if hasattr(statement, "inserted"):
         key = w.model.key[0]
-        statement = statement.on_duplicate_key_update(**{key: statement.inserted[key]})
+        statement = statement.on_duplicate_key_update(**{key: w.model.table.c[key]})
     else:
         statement = statement.on_conflict_do_nothing()
     rows = _rows(w, 1, 3) if w.many else _rows(w, 1)
@@ -151,15 +151,15 @@ def upsert_nothing_new_keys(w: World) -> None:
     statement = w.upsert()
     if hasattr(statement, "inserted"):
         key = w.model.key[0]
-        statement = statement.on_duplicate_key_update(**{key: statement.inserted[key]})
+        statement = statement.on_duplicate_key_update(**{key: w.model.table.c[key]})
     else:
         statement = statement.on_conflict_do_nothing()
     rows = w.rows()
     w.run(statement, rows if w.many else rows[0])
 
 
-@shape(SECTION, 'insert(t).prefix_with("IGNORE")  # SQLite: OR IGNORE; the key is given',
-       fits=lambda d: one_table(d) and d.key != "server")  # fmt: skip
+@shape(SECTION, 'insert(t).prefix_with("IGNORE")  # SQLite: OR IGNORE',
+       fits=one_table)  # fmt: skip
 def insert_ignore(w: World) -> None:
     """It would change a key that is out of range, and the value is sealed for the one given."""
     prefix = {"sqlite": "OR IGNORE"}.get(w.dialect, "IGNORE")

@@ -127,10 +127,7 @@ class World:
             self.seen.append([tuple(plain(each) for each in row) for row in result])
             return
         told: list[Any] = [result.rowcount]
-        # Of many rows SQLAlchemy promises no keys unless it is asked; there may be some.
-        asked = not self.many or self.returning == "defaults"
-        names = ("inserted_primary_key_rows", "returned_defaults_rows") if asked else ()
-        for name in names:
+        for name in ("inserted_primary_key_rows", "returned_defaults_rows"):
             try:
                 rows = getattr(result, name)
             except Exception as error:  # noqa: BLE001 - what is raised is compared too

@@ -13,7 +13,7 @@ from sqlalchemy_kmsenv import errors
 from sqlalchemy_kmsenv.aead import LARGE_VALUE_BYTES, AuthenticationError, ValueCipher
 from sqlalchemy_kmsenv.codecs import CODECS
 from sqlalchemy_kmsenv.envelope import parse_header
-from tests.vectors.bugs import BUGS, is_right
+from tests.vectors.bugs import is_right, unnoticed
 from tests.vectors.opening import TEXT_OF, VECTORS, open_envelope
 from tests.vectors.reader import Reader
 
@@ -58,17 +58,21 @@ def test_a_reader_that_shares_no_code_agrees(case):
     assert is_right(Reader(), DOCUMENT, case)
 
 
-@pytest.mark.parametrize("name", BUGS)
-def test_a_wrong_reader_is_noticed(name):
+def test_each_wrong_reader_is_noticed():
     """Vectors that a wrong reader passes would let it into production."""
-    reader = type("Wrong", (Reader,), BUGS[name])()
-    assert not all(is_right(reader, DOCUMENT, case) for case in CASES)
+    assert list(unnoticed(DOCUMENT)) == []
 
 
-def test_vectors_are_append_only():
+@pytest.mark.parametrize(
+    ("number", "digest"),
+    [
+        (147, "27b36f9ca1bdce418a168ea69d084d0a851c79a5fdaf15a8101791d6fcccd6cf"),
+        (222, "e6c72ef7856e37c27469293edb5e20a87cdaf3ff149e95466aed89e447528b0d"),
+    ],
+)
+def test_vectors_are_append_only(number, digest):
     """What another implementation was tested with stays, in its place."""
-    kept = hashlib.sha256(json.dumps(CASES[:147]).encode()).hexdigest()
-    assert kept == "27b36f9ca1bdce418a168ea69d084d0a851c79a5fdaf15a8101791d6fcccd6cf"
+    assert hashlib.sha256(json.dumps(CASES[:number]).encode()).hexdigest() == digest
 
 
 def test_every_value_type_has_vectors_plain_and_padded():

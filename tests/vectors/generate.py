@@ -27,6 +27,8 @@ from sqlalchemy_kmsenv.cell import (
 from sqlalchemy_kmsenv.codecs import Codec
 from sqlalchemy_kmsenv.envelope import InlineReference, key_fingerprint, serialize_header
 from tests.vectors.clarified import clarified
+from tests.vectors.more_cells import more_cells
+from tests.vectors.more_values import more_values
 from tests.vectors.opening import KEY_ARN, KEYRING_CONTEXT, VECTORS, context_of
 from tests.vectors.writing import DATA_KEYS, HINTS, WRAPPED, Case, case, place, refused
 
@@ -274,7 +276,13 @@ def moved() -> Iterator[Case]:
 
 def document() -> str:
     """The content of the file of vectors."""
-    makers: tuple[Callable[[], Iterator[Case]], ...] = (positive, negative, clarified)
+    makers: tuple[Callable[[], Iterator[Case]], ...] = (
+        positive,
+        negative,
+        clarified,
+        more_values,
+        more_cells,
+    )
     cases = [case for maker in makers for case in maker()]
     head = {"format": 1, "key_arn": KEY_ARN, "keyring_context": KEYRING_CONTEXT, "cases": cases}
     return json.dumps(head, indent=1, ensure_ascii=True) + "\n"

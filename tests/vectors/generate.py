@@ -10,7 +10,7 @@ import datetime
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -276,13 +276,7 @@ def moved() -> Iterator[Case]:
 
 def document() -> str:
     """The content of the file of vectors."""
-    makers: tuple[Callable[[], Iterator[Case]], ...] = (
-        positive,
-        negative,
-        clarified,
-        more_values,
-        more_cells,
-    )
+    makers = (positive, negative, clarified, more_values, more_cells)
     cases = [case for maker in makers for case in maker()]
     head = {"format": 1, "key_arn": KEY_ARN, "keyring_context": KEYRING_CONTEXT, "cases": cases}
     return json.dumps(head, indent=1, ensure_ascii=True) + "\n"

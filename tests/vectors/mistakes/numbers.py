@@ -202,4 +202,6 @@ MISTAKES: Mistakes = {
     "6.1 integers without a sign": _integer(lambda *_: True, lambda _: False),
     "6.1 floats little-endian": mapped("read_float", lambda p: p[::-1]),
     "6.1 floats of 7 bytes": mapped("read_float", lambda p: p.rjust(8, b"\0")),
+    "9.4 integer: no second spelling refused": _integer(lambda *_: True),
+    "6.5 decimal: NaN refused": unless("read_decimal", rb".*NaN.*"),
 }

@@ -109,4 +109,6 @@ MISTAKES: Mistakes = {
         "read_uuid", lambda p: len(p) != 16 or p[6] >> 4 == 4
     ),
     "6.1 UUID: all zeros refused": asking("read_uuid", lambda p: p != bytes(16)),
+    "6.1 text in Latin-1": {"read_str": lambda _, p: p.decode("latin-1")},
+    "6.1 name of an Enum in quotes": after("read_enum", repr),
 }

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sqlalchemy_kmsenv import codecs
@@ -45,6 +45,7 @@ values_of = {
 codecs_and_values = st.one_of(
     *(st.tuples(st.just(codec), values) for codec, values in values_of.items())
 )
+_LONG = datetime.timedelta(hours=21, minutes=32, seconds=43, microseconds=54)
 
 
 def test_every_codec_is_tested_here():
@@ -53,6 +54,8 @@ def test_every_codec_is_tested_here():
 
 
 @given(codecs_and_values)
+@example((codecs.TIME, datetime.time(1, tzinfo=datetime.timezone(_LONG))))
+@example((codecs.TIME, datetime.time(1, tzinfo=datetime.timezone(-_LONG))))
 def test_a_value_comes_back_equal_and_of_the_same_type(case):
     """Whatever the inner type of the column."""
     codec, value = case

@@ -72,9 +72,11 @@ def test_text_is_never_an_envelope(text):
 
 @pytest.mark.parametrize("size", range(len(ENVELOPE)))
 def test_an_envelope_cut_short_is_refused(size):
-    """The smallest one holds a nonce and a tag."""
-    with pytest.raises(EnvelopeError):
-        parse_header(ENVELOPE[:size])
+    """The smallest one holds a nonce and a tag; the message says how far the bytes go."""
+    told = "at least" if size >= 54 else "inside the key reference" if size >= 4 else "fewer"
+    for start in (0, 3):
+        with pytest.raises(EnvelopeError, match=told if size else "Nothing was sealed here"):
+            parse_header(bytes(start) + ENVELOPE[:size], start)
 
 
 @pytest.mark.parametrize("bit", range(8 * 4))
@@ -105,6 +107,19 @@ def test_a_wrapped_key_of_impossible_length_is_neither_written_nor_read(length):
     stored = ENVELOPE[:52] + length.to_bytes(2, "big") + bytes(length + 29)
     with pytest.raises(EnvelopeError, match=f"{length} bytes"):
         parse_header(stored)
+
+
+@pytest.mark.parametrize("length", [1, MAX_WRAPPED_BYTES])
+def test_the_shortest_and_the_longest_wrapped_key_are_written_and_read(length):
+    """The format says how long it may be, and includes both."""
+    reference = InlineReference(bytes(8), bytes(8), bytes(32), b"w" * length)
+    assert parse_header(serialize_header(reference, 2) + bytes(28)).reference == reference
+
+
+def test_a_type_that_no_value_has_is_refused():
+    """One byte says it, and 0 is none."""
+    with pytest.raises(EnvelopeError, match="unknown value type 0x00"):
+        parse_header(serialize_header(REFERENCE, 0) + bytes(28))
 
 
 def test_a_refusal_shows_no_stored_bytes():

@@ -58,6 +58,12 @@ def test_two_threads_never_book_the_same_room():
         assert first.result(30)[1] + second.result(30)[1] == 2
 
 
+def test_a_sealing_key_without_messages_is_not_usable():
+    """It is not handed out, and not counted as held."""
+    assert sealing_key(max_messages=2).usable()
+    assert not sealing_key(max_messages=1).usable()
+
+
 def test_a_dropped_sealing_key_has_no_cipher_and_books_nothing():
     """Whoever still holds it must not go on."""
     key = sealing_key()

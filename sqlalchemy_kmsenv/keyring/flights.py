@@ -159,12 +159,11 @@ class FlightStore(Generic[K, V]):
         flight.set_result(entry)
         return entry
 
-    def _end(self, key: K, form: bytes | None, flight: Future[V | None]) -> bool:
+    def _end(self, key: K, form: bytes | None, flight: Future[V | None]) -> None:
         with self._lock:
-            overtaken = self._flights.get((key, form)) is not flight
-            if not overtaken:
+            # clear() may have come in between, and another flight of the same begun.
+            if self._flights.get((key, form)) is flight:
                 del self._flights[key, form]
-        return not overtaken
 
     def _land(self, key: K, form: bytes | None, flight: Future[V | None], entry: V) -> V:
         dropped: list[V] = []

@@ -290,11 +290,12 @@ def test_bytes_end_a_sealing_key(kms):
 
 
 def test_a_batch_larger_than_the_bytes_is_split(kms):
-    """In order, as many to a key as fit."""
+    """In order, as many to a key as fit, to the last byte."""
+    keyring = Keyring(kms, cache=CachePolicy(max_bytes=10))
     with kms.expect(generate_data_key=3):
-        seal(
-            Keyring(kms, cache=CachePolicy(max_bytes=10)), b"123456", b"1234", b"1", *[b"12345"] * 2
-        )
+        envelopes = seal(keyring, b"123456", b"1234", b"1", *[b"12345"] * 2)
+    references = list(map(reference_of, envelopes))
+    assert [references.count(reference) for reference in dict.fromkeys(references)] == [2, 2, 1]
 
 
 def test_a_value_larger_than_all_bytes_gets_a_key_to_itself(kms):

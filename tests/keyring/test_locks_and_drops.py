@@ -61,7 +61,10 @@ def test_two_threads_never_book_the_same_room():
 def test_a_sealing_key_without_messages_is_not_usable():
     """It is not handed out, and not counted as held."""
     assert sealing_key(max_messages=2).usable()
-    assert not sealing_key(max_messages=1).usable()
+    full = sealing_key(max_messages=1)
+    assert not full.usable()
+    for _ in range(2):
+        assert full.reserve([1]) == (None, 0)
 
 
 def test_a_dropped_sealing_key_has_no_cipher_and_books_nothing():
@@ -128,6 +131,24 @@ def test_a_key_that_is_over_is_dropped_also_where_no_other_one_is_made(local):
     assert held[1].cipher is None
 
 
+def test_threads_that_wait_for_an_unwrap_that_was_forgotten_ask_themselves(local):
+    """Whoever forgets, because a key leaked, must not see it in use in another thread."""
+    envelope = seal(Keyring(local), b"a")[0]
+    kms = PausingKms(local)
+    keyring = Keyring(kms)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(keyring.opening_key, PAIRS, reference_of(envelope))
+        assert kms.entered.wait(30)
+        second = pool.submit(keyring.opening_key, PAIRS, reference_of(envelope))
+        while keyring.stats().open_misses < 2:
+            threading.Event().wait(0.01)
+        keyring.forget()
+        kms.resume.set()
+        assert not first.result(30).usable()
+        assert second.result(30).usable()
+    assert kms.calls == {"unwrap": 2}
+
+
 class Entry:
     """What a store holds."""
 
@@ -186,6 +207,60 @@ def test_what_lands_twice_is_held_once_and_the_other_is_dropped():
     store.discard_where(lambda key, entry: key == "a" and entry is first)
     assert first.dropped
     assert len(store) == 0
+
+
+def test_what_ends_while_another_form_is_on_its_way_is_replaced():
+    """Whoever waited for the other form must get an entry that it can use."""
+    store: FlightStore[str, Entry] = FlightStore(9)
+    first, second = Entry(), Entry()
+    store.get("a", lambda: first, b"one")
+
+    def make():
+        first.over = True
+        return second
+
+    assert store.get("a", make, b"other") is second
+    assert store._shelf.entries() == {"a": second}
+    store.discard("a", second)
+    assert second.dropped
+    assert store._shelf.entries() == {}
+
+
+def test_an_interrupt_leaves_the_call_to_those_that_wait():
+    """Ctrl-C in one thread is no answer for the others."""
+    store: FlightStore[str, Entry] = FlightStore(9)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def interrupted():
+        begun.set()
+        assert go_on.wait(30)
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(store.get, "a", interrupted)
+        assert begun.wait(30)
+        second = pool.submit(store.get, "a", Entry)
+        while store.tally.misses < 2:
+            threading.Event().wait(0.01)
+        go_on.set()
+        with pytest.raises(KeyboardInterrupt):
+            first.result(30)
+        assert second.result(30).usable()
+
+
+def test_a_failure_after_clear_is_the_failure():
+    """Nothing is left of its flight that could be ended."""
+    store: FlightStore[str, Entry] = FlightStore(9)
+    later = Entry()
+
+    def failing():
+        store.clear()
+        assert store.get("a", lambda: later) is later
+        raise ValueError("the call failed")
+
+    with pytest.raises(ValueError, match="the call failed"):
+        store.get("a", failing)
+    assert store.get("a", failing) is later
 
 
 def test_a_refused_unwrap_is_told_with_the_material_that_the_header_names(local):

@@ -157,6 +157,17 @@ def test_there_is_no_thread_of_ours_while_a_process_forks(tmp_path):
     assert json.loads(done.stdout) == [True, False, 0, True, True]
 
 
+@forking
+@with_threads
+def test_a_fork_after_a_keyring_has_gone_tells_of_no_error(local, monkeypatch):
+    """What is done at a fork outlives the keyring that it is for."""
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    seal(Keyring(local), b"a")
+    gc.collect()
+    assert exit_code_of_child(lambda: not told) == 0
+
+
 class Store:
     """What is swept; empty after some rounds."""
 

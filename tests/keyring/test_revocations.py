@@ -4,6 +4,7 @@ import pytest
 
 from sqlalchemy_kmsenv import ConfigurationError, RevokedKeyError, WrongCellError, defaults
 from sqlalchemy_kmsenv.keyring import Keyring
+from sqlalchemy_kmsenv.keyring.revocations import Revocations
 from sqlalchemy_kmsenv.kms import CountingKms, LocalKms
 from tests.keyring.test_cache import PAIRS, Clock, of_tenant, open_one, reference_of, seal
 
@@ -91,6 +92,18 @@ def test_a_list_that_is_read_is_read_again_after_a_while(kms, leaked, warm):
     assert len(reads) == (2 if warm else 1)
     assert not warm or held.cipher is None
     assert keyring.revoked == {name_of(leaked)}
+
+
+def test_a_list_is_new_only_where_it_names_more(leaked):
+    """What is held is gone through then, and not each minute."""
+    clock, listed = Clock(), [name_of(leaked)]
+    revocations = Revocations((), lambda: listed, clock)
+    told = []
+    for further in ([], [], ["ab" * 32], []):
+        listed += further
+        told.append(revocations.refresh())
+        clock.now += defaults.REVOCATIONS_READ_SECONDS
+    assert told == [True, False, True, False]
 
 
 def test_a_list_that_cannot_be_read_stops_everything(kms, leaked):

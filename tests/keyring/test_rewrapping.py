@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from sqlalchemy_kmsenv import ConfigurationError, Keyring, LocalKms
 from sqlalchemy_kmsenv.envelope import parse_header
+from sqlalchemy_kmsenv.errors import KeyStateError
+from sqlalchemy_kmsenv.keyring import CommitmentError
 from sqlalchemy_kmsenv.kms import CountingKms
+from sqlalchemy_kmsenv.kms.protocol import UnwrappedDataKey
 
 PAIRS = (("kmsenv:column", "c"), ("kmsenv:table", "t"))
 
@@ -54,6 +59,56 @@ def test_rewrap_of_a_key_that_is_not_listed_is_refused_before_any_call(local_kms
 
     with other.expect(), pytest.raises(ConfigurationError, match="unwrap_only"):
         Keyring(other).rewrap(PAIRS, old)
+
+
+def test_a_header_is_confirmed_by_the_kms_alone(local_kms):
+    """A verification must not believe what the cache holds, nor what nobody authenticates."""
+
+    class Telling(CountingKms):
+        def unwrap(self, wrapped, context, *, key_arn):
+            data_key = UnwrappedDataKey(super().unwrap(wrapped, context, key_arn=key_arn))
+            data_key.material_id = local_kms.material_ids[-1]
+            return data_key
+
+    kms = Telling(local_kms)
+    keyring = Keyring(kms)
+    true = sealed_reference(keyring)
+    with kms.expect(unwrap=2):
+        keyring.confirm(PAIRS, true)
+        keyring.confirm(PAIRS, true)
+    for altered in (
+        replace(true, commitment=bytes(32)),
+        replace(true, material_hint=bytes(8)),
+        replace(true, material_hint=b"material"),
+    ):
+        with kms.expect(unwrap=1), pytest.raises(CommitmentError, match="the header names another"):
+            keyring.confirm(PAIRS, altered)
+
+
+def test_a_kms_that_tells_no_material_confirms_every_hint(local_kms):
+    """Not every service tells it, and then there is nothing to compare."""
+
+    keyring = Keyring(local_kms)
+    keyring.confirm(PAIRS, replace(sealed_reference(keyring), material_hint=b"material"))
+
+
+def test_an_inquiry_asks_the_kms_and_raises_what_it_says(local_kms):
+    """A preflight that says yes, and a job that is refused an hour later, would help nobody."""
+    kms = CountingKms(local_kms)
+    keyring = Keyring(kms, context={"app": "billing"})
+    reference = sealed_reference(keyring)
+    inquiries = {
+        "would_generate": lambda: keyring.would_seal(PAIRS),
+        "would_unwrap": lambda: keyring.would_open(PAIRS, reference),
+        "would_rewrap": lambda: keyring.would_rewrap(PAIRS, reference),
+    }
+    for number, ask in enumerate(inquiries.values(), 1):
+        ask()
+        assert kms.inquiries == dict.fromkeys(list(inquiries)[:number], 1)
+    local_kms.disable()
+    for ask in inquiries.values():
+        with pytest.raises(KeyStateError):
+            ask()
 
 
 def test_a_twin_has_the_keys_and_the_context_but_no_data_key(local_kms):

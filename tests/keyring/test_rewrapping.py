@@ -87,7 +87,6 @@ def test_a_header_is_confirmed_by_the_kms_alone(local_kms):
 
 def test_a_kms_that_tells_no_material_confirms_every_hint(local_kms):
     """Not every service tells it, and then there is nothing to compare."""
-
     keyring = Keyring(local_kms)
     keyring.confirm(PAIRS, replace(sealed_reference(keyring), material_hint=b"material"))
 

@@ -527,6 +527,14 @@ def test_an_unknown_kms_key_is_a_matter_of_configuration(kms, tmp_path):
     other = CountingKms(LocalKms.create(tmp_path / "other.json"))
     with kms.expect(), other.expect(), pytest.raises(ConfigurationError, match="unwrap_only"):
         open_one(Keyring(other), envelope)
+    # An ARN names one key for ever: only an alias has to be looked up anew.
+    assert other.inquiries == {}
+
+
+def test_one_key_is_no_list_of_keys(kms):
+    """The characters of a URI would be taken for keys."""
+    with pytest.raises(ConfigurationError, match="takes a list of KMS keys"):
+        Keyring(kms, unwrap_only="local:///k.json")
 
 
 def test_a_key_listed_as_unwrap_only_opens_and_never_seals(kms, tmp_path):

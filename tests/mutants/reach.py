@@ -19,6 +19,7 @@ class Reach:
     def __init__(self) -> None:
         self._coverage = coverage.Coverage(data_file=None, source=[str(PACKAGE)], branch=False)
         self._seconds: dict[str, float] = {}
+        self._failed: set[str] = set()
 
     def pytest_sessionstart(self) -> None:
         """Begin before anything of the package's tests is imported."""
@@ -33,19 +34,25 @@ class Reach:
         self._seconds[item.nodeid] = round(time.perf_counter() - began, 3)
         return result
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A test that fails as it is can notice nothing."""
+        if report.failed:
+            self._failed.add(report.nodeid)
+
     @property
     def document(self) -> dict[str, Any]:
         """For each module, the tests that reach each of its lines; how long each test takes."""
         self._coverage.stop()
+        passed = {name: self._seconds[name] for name in self._seconds.keys() - self._failed}
         data = self._coverage.get_data()
         lines = {
             str(Path(file).relative_to(PACKAGE.parent)): {
-                str(line): sorted(c for c in contexts if c in self._seconds)
+                str(line): sorted(c for c in contexts if c in passed)
                 for line, contexts in data.contexts_by_lineno(file).items()
             }
             for file in data.measured_files()
         }
-        return {"seconds": self._seconds, "lines": lines}
+        return {"seconds": passed, "lines": lines}
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

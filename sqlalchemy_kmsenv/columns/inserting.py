@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -189,6 +190,7 @@ def _leave_for_later(
         # IGNORE lets the database change what it is given: it is read back.
         {} if batch.ignores() else batch.known_parts(),
         batch.options,
+        weakref.ref(batch.connection),
         savepoints=open_savepoints(batch.connection),
         may_skip=batch.may_skip,
         recount=not batch.return_keys(),

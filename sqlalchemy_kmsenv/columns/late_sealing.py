@@ -83,9 +83,9 @@ def seal_waiting(connection: Connection) -> None:
     batches: dict[tuple[Any, ...], list[LateRows]] = {}
     for rows in ledger.waiting:
         if rows.count:
-            batches.setdefault(_batch_key(rows), []).append(rows)
+            batches.setdefault(_batch_key(connection, rows), []).append(rows)
     for inserts in batches.values():
-        _seal(connection, inserts)
+        _seal(inserts[0].connection(connection), inserts)
     ledger.waiting = []
 
 
@@ -112,9 +112,10 @@ def seal_waiting_of(connection: Connection, written: Table) -> None:
         seal_waiting(connection)
 
 
-def _batch_key(rows: LateRows) -> tuple[Any, ...]:
+def _batch_key(connection: Connection, rows: LateRows) -> tuple[Any, ...]:
     names = tuple(values.binding.column.key for values in rows.columns)
-    return rows.table.key, schema_of(rows.table, rows.options), names
+    sealed_by = id(rows.connection(connection))
+    return rows.table.key, schema_of(rows.table, rows.options), names, sealed_by
 
 
 def _seal(connection: Connection, inserts: Sequence[LateRows]) -> list[tuple[Sealed | None, ...]]:

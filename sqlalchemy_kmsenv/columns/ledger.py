@@ -7,7 +7,7 @@ there are such rows, whatever went wrong in between.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,12 @@ class LateRows:
     parts: dict[str, list[bytes]] = field(repr=False)
     """The parts that are known already, one a row, by the key of their column."""
     options: Options = field(repr=False)
+    inserted_by: Callable[[], Connection | None] = field(repr=False)
+    """The Connection that sent the INSERT, unless it is gone: a weak reference.
+
+    Several can share one connection to the database, as with SingletonThreadPool, where hooks
+    may send the statements of each to tables of its own.
+    """
     keys: list[Key] = field(default_factory=list)
     """The primary key of each row, once the database has said it."""
     savepoints: frozenset[str] = frozenset()
@@ -43,6 +49,11 @@ class LateRows:
     """Whether the INSERT leaves out rows of which the database has one already."""
     recount: bool = False
     """Whether the driver would count these rows otherwise, had their keys not been asked for."""
+
+    def connection(self, another: Connection) -> Connection:
+        """What is to seal them: the Connection of the INSERT, or another to the same database."""
+        found = self.inserted_by()
+        return another if found is None or found.closed else found
 
     def keep(self, places: Sequence[int], keys: Sequence[Key]) -> None:
         """The database has made these rows alone, with these keys."""

@@ -18,6 +18,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.horizontal_shard import ShardedSession
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -121,6 +122,42 @@ def test_two_binds_are_flushed_each_on_its_own(clean, keyring, tmp_path):
             "there", "there too",
         ]  # fmt: skip
         assert session.scalars(select(Folder.title)).all() == ["here"]
+
+
+def test_two_binds_on_one_connection_seal_each_its_own_rows(keyring):
+    """Shards that a hook tells apart by an option; the UPDATE of one must not reach the other."""
+
+    class Shards(DeclarativeBase):
+        pass
+
+    class Entry(Shards):
+        __tablename__ = "entries"
+        __table_args__ = {"schema": "shard"}
+        id = mapped_column(Integer, primary_key=True)
+        line = mapped_column(Encrypted(String))
+
+    attach_keyrings(Shards.metadata, keyring)
+    engine = create_engine("sqlite://")
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def choose(connection, _, statement, parameters, *__):
+        return statement.replace("shard.", connection.get_execution_options()["shard"]), parameters
+
+    names = ("east", "west")
+    shards = {name: engine.execution_options(shard=f"{name}_") for name in names}
+    for shard in shards.values():
+        Shards.metadata.create_all(shard)
+    with ShardedSession(
+        shards=shards,
+        shard_chooser=lambda _, entry, __=None: entry.line,
+        identity_chooser=lambda *_, **__: names,
+        execute_chooser=lambda _: names,
+    ) as session:
+        session.add_all([Entry(line=name) for name in names])
+        session.commit()
+    for name, shard in shards.items():
+        with shard.connect() as connection:
+            assert connection.execute(select(Entry.id, Entry.line)).all() == [(1, name)]
 
 
 def test_a_flush_inside_of_a_hook_seals_its_own_rows(session):

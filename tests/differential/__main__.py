@@ -10,6 +10,7 @@ with encryption alone must be a refusal that ``refusals.txt`` holds, or a test t
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,114 +35,172 @@ OUR_ERRORS = re.compile(
     r"(UnboundValue|InvalidValue|Configuration|IncompleteTable|Envelope|WrongCell|Audit"
     r"|KeyService\w*|KeyState|KmsEnv)Error: "
 )
-_REFUSED_COLUMN = re.compile(r"\b(?P<table>[a-z]\w*?)(_\d+)?\.(?P<column>[a-z]\w*)", re.IGNORECASE)
+_COLUMN = re.compile(r"\b[a-z]\w*\.([a-z]\w*)(?!\.?\w)", re.IGNORECASE)
+# Our plug-in for pytest imports SQLAlchemy before SQLAlchemy's own may rewrite it.
+_OPTIONS = (
+    *("-p", "no:kmsenv", "-p", "tests.differential.plugin", "-p", "no:cacheprovider"),
+    *("-q", "--tb=no", "--maxfail=1000000", "--no-header", "-r", "N", "--timeout=300"),
+)
+_FILES_IN_A_PROCESS = 5
+_MOST_ROUNDS = 5
 _MOST_SHOWN = 50
 _AFTERMATH = "come after a refusal in the set-up of their class"
 
 Outcomes = dict[str, dict[str, Any]]
+Rules = list[tuple[re.Pattern[str], str]]
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run wrote down: of each test, and of each column that was defined."""
+
+    outcomes: Outcomes = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+
+    def passed(self) -> set[str]:
+        return {name for name, found in self.outcomes.items() if found["outcome"] == "passed"}
 
 
 @dataclass(slots=True)
 class Verdict:
     """What the encrypted runs say of the tests that pass as they are."""
 
+    refusals: Rules
+    acceptable: Rules
+    broken_set_ups: set[str] = field(default_factory=set)
     passed: int = 0
+    at_work: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
     faults: dict[str, str] = field(default_factory=dict)
 
+    def add(self, name: str, found: dict[str, Any]) -> None:
+        """Count one test."""
+        if found["outcome"] == "passed":
+            self.passed += 1
+            self.at_work += found["values"] > 0
+        elif found["outcome"] != "failed":
+            self.faults[name] = found["outcome"]
+        elif (refusal := _refusal(found)) and (reason := _matching(self.refusals, refusal)):
+            self.refused[reason] += 1
+        elif found["when"] == "setup" and _class_of(name) in self.broken_set_ups and not refusal:
+            self.refused[_AFTERMATH] += 1
+        elif reason := _matching(self.acceptable, f"{name} | {found['chain'][0]}"):
+            self.accepted[reason] += 1
+        else:
+            self.faults[name] = f"{found['at']}: {refusal or found['chain'][0]}"
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Run both, twice where columns were refused, and print the table."""
+    """Run both, and again what was refused; print the tables."""
     source = _source()
-    chosen = list(arguments) or list(TESTS)
-    plain = _run(source, "plain", chosen, {})
-    first = _run(source, "encrypted", chosen, {ENCRYPT: "1"})
-    excluded = _refused_columns(first)
-    again = sorted({name for name, _ in excluded})
-    second: Outcomes = {}
-    if again:
+    plain = _run(source, "plain", arguments, {})
+    encrypted = _run(source, "encrypted", arguments, {ENCRYPT: "1"})
+    status = _print("every column", plain, encrypted)
+    left_plain: set[tuple[str, str]] = set()
+    latest = encrypted
+    for again in range(1, _MOST_ROUNDS):
         # What a refusal hid: the columns that these classes compare in SQL stay plain.
-        known = {ENCRYPT: "1", EXCLUDED: json.dumps(sorted(excluded))}
-        second = _run(source, "encrypted again", chosen, known)
-        second = {name: found for name, found in second.items() if _class_of(name) in set(again)}
-    status = 0
-    for title, outcomes in (("every column", first), ("columns that are not compared", second)):
-        verdict = _verdict(plain, outcomes)
-        _print(title, plain, verdict)
-        status |= bool(verdict.faults)
-    return status
+        refused = _refused_columns(latest, left_plain)
+        if not refused:
+            break
+        left_plain |= refused
+        file = WORK / f"left-plain-{again}.json"
+        file.write_text(json.dumps(sorted(left_plain)))
+        options = [each for each in arguments if not _is_path(source, each)]
+        classes = sorted({name for name, _ in refused})
+        known = {ENCRYPT: "1", EXCLUDED: str(file)}
+        latest = _run(source, f"encrypted-again-{again}", [*options, *classes], known)
+        encrypted.outcomes.update(latest.outcomes)
+        encrypted.columns.update(latest.columns)
+    return status | _print("columns that are not refused", plain, encrypted)
 
 
 def _source() -> Path:
     """SQLAlchemy's source distribution, fetched once."""
-    version = sqlalchemy.__version__
-    found = WORK / f"sqlalchemy-{version}"
-    if found.exists():
-        return found
+    name = f"sqlalchemy-{sqlalchemy.__version__}"
     WORK.mkdir(exist_ok=True)
-    command = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:"]
-    subprocess.run(
-        [sys.executable, *command, "-d", str(WORK), f"sqlalchemy=={version}"], check=True
-    )
-    with tarfile.open(next(WORK.glob("[sS][qQ][lL]*.tar.gz"))) as archive:
-        archive.extractall(WORK, filter="data")
-    return next(path for path in WORK.iterdir() if path.name.lower() == found.name)
+    if (found := _named(name)) is None:
+        command = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:"]
+        wanted = ["-d", str(WORK), name.replace("-", "==")]
+        subprocess.run([sys.executable, *command, *wanted], check=True)
+        fetched = _named(f"{name}.tar.gz")
+        assert fetched is not None
+        with tarfile.open(fetched) as archive:
+            archive.extractall(WORK, filter="data")
+        found = _named(name)
+        assert found is not None
+    return found
 
 
-def _run(source: Path, name: str, chosen: Sequence[str], extra: dict[str, str]) -> Outcomes:
-    results = WORK / f"{name.replace(' ', '-')}.json"
+def _named(name: str) -> Path | None:
+    return next((path for path in WORK.iterdir() if path.name.lower() == name), None)
+
+
+def _run(source: Path, name: str, chosen: Sequence[str], extra: dict[str, str]) -> Run:
+    """Run a few files in a process: what crashes or hangs ends these alone."""
+    print(f"running SQLAlchemy's tests, {name} ...", flush=True)
+    paths = [each for each in chosen if _is_path(source, each)]
+    options = [each for each in chosen if each not in paths]
+    results = WORK / f"{sqlalchemy.__version__}-{name}.jsonl"
     results.unlink(missing_ok=True)
     environment = {**os.environ, RESULTS: str(results), "PYTHONPATH": str(ROOT), **extra}
-    # Our plug-in for pytest imports SQLAlchemy before SQLAlchemy's own may rewrite it.
-    options = ["-p", "no:kmsenv", "-p", "tests.differential.plugin", "-p", "no:cacheprovider"]
-    options += ["-q", "--tb=no", "--maxfail=1000000", "--no-header", "-r", "N"]
-    command = [sys.executable, "-m", "pytest", *options, *chosen]
-    log = results.with_suffix(".log")
-    print(f"running SQLAlchemy's tests, {name} ...", flush=True)
-    with log.open("w") as out:
-        subprocess.run(command, cwd=source, env=environment, stdout=out, stderr=out, check=False)
+    # Without the user's packages SQLAlchemy's conftest.py takes the SQLAlchemy that is installed.
+    pytest = [sys.executable, "-s", "-m", "pytest", *_OPTIONS, *options]
+    with results.with_suffix(".log").open("w") as log:
+        for some in _groups(source, paths or TESTS):
+            subprocess.run(
+                [*pytest, *some], cwd=source, env=environment, stdout=log, stderr=log, check=False
+            )
     if not results.exists():
-        sys.exit(f"the run ended without results; see {log}")
-    outcomes: Outcomes = json.loads(results.read_text())["outcomes"]
-    return outcomes
+        sys.exit(f"the run ended without results; see {results.with_suffix('.log')}")
+    return _read(results)
 
 
-def _refused_columns(outcomes: Outcomes) -> set[tuple[str, str]]:
-    return {
-        (_class_of(name), f"{found['table']}.{found['column']}")
-        for name, outcome in outcomes.items()
-        if (refusal := _refusal(outcome)) and (found := _REFUSED_COLUMN.search(refusal))
+def _is_path(source: Path, argument: str) -> bool:
+    return (source / argument.partition("::")[0]).exists()
+
+
+def _groups(source: Path, paths: Iterable[str]) -> Iterator[Sequence[str]]:
+    files: list[str] = []
+    for path in paths:
+        below = sorted((source / path).rglob("test_*.py"), key=lambda each: (each.parent, each))
+        files += [str(each.relative_to(source)) for each in below] or [path]
+    by_file = [list(some) for _, some in itertools.groupby(files, lambda each: each.split("::")[0])]
+    for at in range(0, len(by_file), _FILES_IN_A_PROCESS):
+        yield list(itertools.chain(*by_file[at : at + _FILES_IN_A_PROCESS]))
+
+
+def _read(results: Path) -> Run:
+    run = Run()
+    for line in results.read_text().splitlines():
+        kind, name, what = json.loads(line)
+        (run.outcomes if kind == "test" else run.columns)[name] = what
+    return run
+
+
+def _refused_columns(run: Run, known: AbstractSet[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The columns that refusals name, for each class of tests."""
+    found = {
+        (_class_of(name), column[0], column[1])
+        for name, outcome in run.outcomes.items()
+        for column in _COLUMN.finditer(_refusal(outcome) or "")
     }
+    # A name that did not help is that of an alias; each column of that name stays plain.
+    return {
+        (tests, column if (tests, name) in known else name) for tests, name, column in found
+    } - known
 
 
-def _verdict(plain: Outcomes, encrypted: Outcomes) -> Verdict:
-    refusals, accepted = _rules("refusals.txt"), _rules("accepted.txt")
-    verdict = Verdict()
-    broken = {
+def _verdict(plain: Run, encrypted: Run) -> Verdict:
+    verdict = Verdict(_rules("refusals.txt"), _rules("accepted.txt"))
+    verdict.broken_set_ups = {
         _class_of(name)
-        for name, found in encrypted.items()
+        for name, found in encrypted.outcomes.items()
         if found.get("when") == "setup" and _refusal(found)
     }
-    for name, found in encrypted.items():
-        if plain.get(name, {}).get("outcome") != "passed" or found["outcome"] == "skipped":
-            continue
-        if found["outcome"] == "passed":
-            verdict.passed += 1
-            continue
-        refusal = _refusal(found)
-        reason = _matching(refusals, refusal) if refusal else None
-        if reason is not None:
-            verdict.refused[reason] += 1
-            continue
-        if found["when"] == "setup" and _class_of(name) in broken and not refusal:
-            verdict.refused[_AFTERMATH] += 1
-            continue
-        reason = _matching(accepted, f"{name} | {found['chain'][0]}")
-        if reason is not None:
-            verdict.accepted[reason] += 1
-            continue
-        verdict.faults[name] = f"{found['at']}: {refusal or found['chain'][0]}"
+    for name in plain.passed():
+        verdict.add(name, encrypted.outcomes.get(name, {"outcome": "not run"}))
     return verdict
 
 
@@ -149,14 +209,14 @@ def _refusal(outcome: dict[str, Any]) -> str | None:
     return next((error for error in outcome.get("chain", ()) if OUR_ERRORS.match(error)), None)
 
 
-def _rules(name: str) -> list[tuple[re.Pattern[str], str]]:
+def _rules(name: str) -> Rules:
     """Lines of ``reason = pattern``; the order is that of the file."""
     lines = Path(__file__).with_name(name).read_text().splitlines()
     pairs = [line.partition(" = ") for line in lines if line and not line.startswith("#")]
     return [(re.compile(pattern, re.DOTALL), reason) for reason, _, pattern in pairs]
 
 
-def _matching(rules: Iterable[tuple[re.Pattern[str], str]], text: str) -> str | None:
+def _matching(rules: Rules, text: str) -> str | None:
     return next((reason for pattern, reason in rules if pattern.search(text)), None)
 
 
@@ -164,19 +224,34 @@ def _class_of(nodeid: str) -> str:
     return nodeid.rpartition("::")[0]
 
 
-def _print(title: str, plain: Outcomes, verdict: Verdict) -> None:
-    passed_plain = sum(found["outcome"] == "passed" for found in plain.values())
-    print(f"\n{title}: of {passed_plain:,} tests that pass as they are")
-    print(f"{verdict.passed:7,} pass with encrypted columns")
-    print(f"{sum(verdict.refused.values()):7,} are refused by design")
-    for reason, count in verdict.refused.most_common():
-        print(f"{count:13,} {reason}")
-    print(f"{sum(verdict.accepted.values()):7,} ask for what encryption changes by design")
-    for reason, count in verdict.accepted.most_common():
-        print(f"{count:13,} {reason}")
+def _print(title: str, plain: Run, encrypted: Run) -> bool:
+    verdict = _verdict(plain, encrypted)
+    print(f"\n{title}: of {len(plain.passed()):,} tests that pass as they are")
+    print(
+        f"{verdict.passed:7,} pass with encrypted columns; {verdict.at_work:,} seal or open values"
+    )
+    for what, counts in (
+        ("are refused by design", verdict.refused),
+        ("ask for what encryption changes by design", verdict.accepted),
+    ):
+        print(f"{counts.total():7,} {what}")
+        _print_most_common(counts)
     print(f"{len(verdict.faults):7,} faults")
     for name, what in sorted(verdict.faults.items())[:_MOST_SHOWN]:
         print(f"    {name}\n        {what[:300]}")
+    columns = Counter(what.partition(":")[0] for what in encrypted.columns.values())
+    number = columns.pop("encrypted", 0)
+    tables = {
+        name.rpartition(".")[0] for name, what in encrypted.columns.items() if what == "encrypted"
+    }
+    print(f"{number:7,} columns of {len(tables):,} tables were encrypted; plain stayed what")
+    _print_most_common(columns)
+    return bool(verdict.faults)
+
+
+def _print_most_common(counts: Counter[str]) -> None:
+    for what, count in counts.most_common():
+        print(f"{count:13,} {what}")
 
 
 if __name__ == "__main__":

@@ -3,15 +3,16 @@
 It converts each column of a Table that can be encrypted at all, when the Table is defined, and
 writes down what became of each test. SQLAlchemy's tests compare SQL texts and count statements,
 which encryption changes by design; those comparisons are let pass, so that what a test says of
-values and objects counts alone.
+values and objects counts alone. What they compare is compiled all the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ _DISCRIMINATORS = ("type", "discriminator", "version_id")
 
 # SQLAlchemy is imported in functions: its own plug-in must come first, to rewrite assertions.
 _outcomes: dict[str, dict[str, Any]] = {}
-_converted: set[str] = set()
+_counts: Callable[[], int] = int
 _running = ""
 
 
@@ -41,26 +42,32 @@ def pytest_configure(config: pytest.Config) -> None:
 def _install() -> None:
     from sqlalchemy import JSON, Table, event
     from sqlalchemy.ext.mutable import Mutable
-    from sqlalchemy.orm import configure_mappers
     from sqlalchemy.testing import assertions, assertsql
 
     from sqlalchemy_kmsenv import Encrypted, Keyring, LocalKms, attach_keyrings
 
     directory = tempfile.TemporaryDirectory()
     keyring = Keyring(LocalKms.create(Path(directory.name) / "keys.json"))
-    excluded = {tuple(pair) for pair in json.loads(os.environ.get(EXCLUDED, "[]"))}
+    excluded: set[tuple[str, str]] = set()
+    if left_plain := os.environ.get(EXCLUDED):
+        excluded = {(tests, name) for tests, name in json.loads(Path(left_plain).read_text())}
 
     plain: set[tuple[str, str]] = set()
+    global _counts  # noqa: PLW0603 - a plug-in module is made once for a run
+    _counts = lambda: keyring.counts.sealed + keyring.counts.opened  # noqa: E731
 
     def convert(table: Table, metadata: MetaData) -> None:
         _ = directory  # Removed at the end of the run, not before.
         for column in list(table.columns):
             # A test that defines a table of its fixtures anew reads what they stored.
-            name = _class_of(_running), f"{table.name}.{column.name}"
+            tests, name = _class_of(_running), (_class_of(_running), f"{table.name}.{column.name}")
             if isinstance(column.type, Encrypted) or name in plain:
                 continue
-            if name in excluded or not _convert(column):
+            refused = name in excluded or (tests, column.name) in excluded
+            why_plain = "was refused" if refused else _convert(column)
+            if why_plain:
                 plain.add(name)
+            _write("column", "::".join(name), why_plain or "encrypted")
         attach_keyrings(metadata, default=keyring)
 
     event.listen(Table, "after_parent_attach", convert, insert=True)
@@ -75,18 +82,23 @@ def _install() -> None:
 
     # By setattr: a type checker lets nobody replace a method.
     setattr(Mutable, "as_mutable", classmethod(as_encrypted_mutable))  # noqa: B010
-    # To compile a statement of the ORM configures the mappers, which tests go by.
-    configure = lambda *_, **__: configure_mappers()  # noqa: E731
-    setattr(assertions.AssertsCompiledSQL, "assert_compile", configure)  # noqa: B010
+    compile_and_compare = assertions.AssertsCompiledSQL.assert_compile
+
+    def compile_alone(*arguments: Any, **named: Any) -> None:
+        with contextlib.suppress(AssertionError):
+            compile_and_compare(*arguments, **named)
+
+    setattr(assertions.AssertsCompiledSQL, "assert_compile", compile_alone)  # noqa: B010
     setattr(assertsql.SQLAsserter, "assert_", lambda *_: None)  # noqa: B010
 
 
-def _convert(column: Column[Any]) -> bool:
+def _convert(column: Column[Any]) -> str:
+    """Encrypt it; or say why it stays plain."""
     from sqlalchemy_kmsenv import Encrypted
     from sqlalchemy_kmsenv.errors import ConfigurationError
 
-    if not _convertible(column):
-        return False
+    if why_plain := _why_plain(column):
+        return why_plain
     former = column.type
     encrypted = column.type = Encrypted(former)
     # A column keeps the comparator of the type that it had first.
@@ -94,15 +106,14 @@ def _convert(column: Column[Any]) -> bool:
     encrypted.adopt(column)
     try:
         _ = encrypted.binding
-    except ConfigurationError:
+    except ConfigurationError as refusal:
         column.type = former
         column.__dict__.pop("comparator", None)
-        return False
-    _converted.add(f"{column.table.name}.{column.name}")
-    return True
+        return f"has no row to bind to: {str(refusal)[:200]}"
+    return ""
 
 
-def _convertible(column: Column[Any]) -> bool:
+def _why_plain(column: Column[Any]) -> str:
     from sqlalchemy import types
 
     plain = {
@@ -110,14 +121,21 @@ def _convertible(column: Column[Any]) -> bool:
         types.SmallInteger, types.BigInteger, types.Boolean, types.Date, types.DateTime, types.Time,
         types.Float, types.Numeric, types.Interval, types.LargeBinary,
     }  # fmt: skip
-    by_the_database = (column.server_default, column.server_onupdate, column.computed)
-    return (
-        type(column.type) in plain
-        and not (column.primary_key or column.foreign_keys or column.unique or column.index)
-        and all(each is None for each in by_the_database)
-        and column.identity is None
-        and column.name not in _DISCRIMINATORS
-    )
+    defaults = column.server_default, column.server_onupdate, column.computed, column.identity
+    reasons = {
+        "is a key": column.primary_key or column.foreign_keys,
+        "is unique or has an index": column.unique or column.index,
+        "is filled by the database": any(each is not None for each in defaults),
+        "is compared by SQLAlchemy itself": column.name in _DISCRIMINATORS,
+        "has a type that is left alone": type(column.type) not in plain,
+    }
+    return next((reason for reason, given in reasons.items() if given), "")
+
+
+def _write(kind: str, name: str, what: object) -> None:
+    """Keep it at once, as a line of JSON: the process may end in the next test."""
+    with Path(os.environ[RESULTS]).open("a") as lines:
+        print(json.dumps([kind, name, what]), file=lines)
 
 
 def _class_of(nodeid: str) -> str:
@@ -129,7 +147,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Remember whose tables are being defined."""
     global _running  # noqa: PLW0603 - a plug-in module is made once for a run
     _running = item.nodeid
-    return (yield)
+    before = _counts()
+    result = yield
+    outcome = _outcomes.setdefault(_running, {"outcome": "not run"})
+    _write("test", _running, {**outcome, "values": _counts() - before})
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
@@ -161,9 +183,3 @@ def _chain(error: BaseException | None) -> Iterator[str]:
         seen.add(id(error))
         yield f"{type(error).__name__}: {str(error)[:600]}"
         error = error.__cause__ or error.__context__
-
-
-def pytest_sessionfinish() -> None:
-    """Keep it all as JSON."""
-    document = {"outcomes": _outcomes, "columns": sorted(_converted)}
-    Path(os.environ[RESULTS]).write_text(json.dumps(document))

@@ -35,6 +35,7 @@ OUR_ERRORS = re.compile(
     r"(UnboundValue|InvalidValue|Configuration|IncompleteTable|Envelope|WrongCell|Audit"
     r"|KeyService\w*|KeyState|KmsEnv)Error: "
 )
+_NO_WARNING = re.compile("AssertionError: Warnings were not seen")
 _COLUMN = re.compile(r"\b[a-z]\w*\.([a-z]\w*)(?!\.?\w)", re.IGNORECASE)
 # Our plug-in for pytest imports SQLAlchemy before SQLAlchemy's own may rewrite it.
 _OPTIONS = (
@@ -206,7 +207,9 @@ def _verdict(plain: Run, encrypted: Run) -> Verdict:
 
 def _refusal(outcome: dict[str, Any]) -> str | None:
     """The refusal of this library that a test failed with, if it was one."""
-    return next((error for error in outcome.get("chain", ()) if OUR_ERRORS.match(error)), None)
+    errors = (error for error in outcome.get("chain", ()) if not _NO_WARNING.match(error))
+    first = next(errors, "")
+    return first if OUR_ERRORS.match(first) else None
 
 
 def _rules(name: str) -> Rules:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RESULTS = "KMSENV_DIFFERENTIAL_RESULTS"
 ENCRYPT = "KMSENV_DIFFERENTIAL_ENCRYPT"
 EXCLUDED = "KMSENV_DIFFERENTIAL_EXCLUDED"
+_MOST_OF_A_MESSAGE = 4000
 _DISCRIMINATORS = ("type", "discriminator", "version_id")
 """Names of the columns that SQLAlchemy itself compares in SQL, in these tests."""
 
@@ -181,5 +182,5 @@ def _chain(error: BaseException | None) -> Iterator[str]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        yield f"{type(error).__name__}: {str(error)[:600]}"
+        yield f"{type(error).__name__}: {str(error)[:_MOST_OF_A_MESSAGE]}"
         error = error.__cause__ or error.__context__

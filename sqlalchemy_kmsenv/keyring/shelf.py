@@ -62,7 +62,7 @@ class Shelf(Generic[K, V]):
 
     def put(self, key: K, entry: V) -> list[V]:
         """Take an entry in; those that had to go, all that are over among them."""
-        gone = self.take_unusable(keep=key)
+        gone = self.take_unusable()
         if key in self._places:
             gone.append(self.take(key))
         while len(self._places) >= self._max_entries:
@@ -81,13 +81,13 @@ class Shelf(Generic[K, V]):
             self._places[last].lot = place.lot
         return place.entry
 
-    def take_unusable(self, keep: K | None = None) -> list[V]:
+    def take_unusable(self) -> list[V]:
         """Take out what is over, as far as it came before all that is not."""
         # Entries of one age end in the order in which they came.
         gone = []
         while self._places:
             key, oldest = next(iter(self._places.items()))
-            if key == keep or oldest.entry.usable():
+            if oldest.entry.usable():
                 break
             gone.append(self.take(key))
         return gone

@@ -50,6 +50,20 @@ def test_revoking_ends_a_data_key_that_is_in_use(kms, leaked):
         open_one(keyring, leaked)
 
 
+def test_a_data_key_that_is_revoked_while_it_is_unwrapped_opens_nothing(kms, leaked):
+    """The list may come in another thread, at any moment."""
+    keyring: Keyring
+
+    class Late(CountingKms):
+        def unwrap(self, wrapped, context, *, key_arn):
+            keyring.revoke(name_of(leaked))
+            return super().unwrap(wrapped, context, key_arn=key_arn)
+
+    keyring = Keyring(Late(kms))
+    with pytest.raises(RevokedKeyError):
+        open_one(keyring, leaked)
+
+
 def test_revoking_the_data_key_that_seals_makes_another_one(kms):
     """What is written next must open."""
     keyring = Keyring(kms)

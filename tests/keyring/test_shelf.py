@@ -1,5 +1,7 @@
 """What stays in a cache that is full."""
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,6 +70,18 @@ def test_what_is_over_makes_room_first():
     assert tally.evictions == 0
     assert len(shelf.put(4, Entry())) == 1
     assert tally.evictions == 1
+
+
+def test_age_is_that_of_the_oldest():
+    """By it a data key is dropped at its own time."""
+    before = time.monotonic()
+    shelf: Shelf[int, Entry] = Shelf(2, Tally())
+    shelf.put(1, Entry())
+    time.sleep(0.01)
+    shelf.put(2, Entry())
+    age = shelf.age_seconds()
+    assert age is not None
+    assert 0.01 <= age <= time.monotonic() - before
 
 
 @pytest.mark.parametrize("more", [1, 20])

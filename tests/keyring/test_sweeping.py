@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -198,6 +199,38 @@ def test_a_store_is_swept_until_it_is_empty_and_others_are_not_forgotten():
     later = Store(1)
     sweeper.expect(later, 0.01)
     assert later.done.wait(30)
+
+
+def test_one_thread_waits_for_all_and_costs_nothing_meanwhile():
+    """A process that holds data keys and does nothing else must not show on a meter."""
+    sweeper = Sweeper()
+    before = set(threading.enumerate())
+    stores = [Store(1) for _ in range(5)]
+    began = time.process_time()
+    for store in stores:
+        sweeper.expect(store, 0.6)
+    assert len(set(threading.enumerate()) - before) == 1
+    assert all(store.done.wait(30) for store in stores)
+    assert time.process_time() - began < 0.25
+
+
+def test_a_pause_ends_the_thread_and_what_is_due_comes_again():
+    """Around a fork, which is in the midst of whatever waits."""
+    sweeper = Sweeper()
+    store = Store(1)
+    sweeper.expect(store, 0.3)
+    thread = sweeper._thread
+    assert thread is not None
+    sweeper._pause()
+    assert not sweeper.running
+    assert not thread.is_alive()
+    sweeper._go_on()
+    assert sweeper.running
+    assert store.done.wait(30)
+    assert until(lambda: not sweeper.running)
+    sweeper._pause()
+    sweeper._go_on()
+    assert not sweeper.running
 
 
 def test_no_cipher_outlives_its_keyring(local):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import threading
 import uuid
 from typing import Any
@@ -617,6 +618,27 @@ def test_an_insert_that_the_database_refused_leaves_nothing_to_seal(late, databa
             session.connection().execute(insert(NOTES).values(body="x", code="taken"))
         session.commit()
     assert bodies(late)[3:] == ["before"]
+
+
+def test_a_connection_that_was_dropped_without_a_word_is_clean_for_the_next(late):
+    """The pool rolls it back; what the next one commits is no matter of those rows."""
+
+    def fail(*_: Any) -> None:
+        raise LookupError
+
+    event.listen(late, "after_cursor_execute", fail)
+    connection = late.connect()
+    with pytest.raises(LookupError):
+        connection.execute(insert(NOTES).values(body="x"))
+    event.remove(late, "after_cursor_execute", fail)
+    known = id(connection.connection.dbapi_connection)
+    del connection
+    gc.collect()
+    with late.connect() as connection:
+        assert id(connection.connection.dbapi_connection) == known
+        connection.execute(select(literal(1)))
+        connection.commit()
+    assert bodies(late) == ["note 0", "note 1", "note 2"]
 
 
 @on("mariadb")

@@ -119,6 +119,23 @@ def test_a_flush_takes_few_statements_and_every_row_opens(notes, engine, databas
     assert found == {f"n{i}": (f"text {i}", 1) for i in range(50)}
 
 
+@on("sqlite")
+def test_a_row_that_a_trigger_takes_away_is_told_of(notes, engine):
+    """Its scope is not known any more, and no other row's may stand in for it."""
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER kmsenv_gone AFTER INSERT ON kmsenv_notes WHEN NEW.name = 'b'"
+            " BEGIN DELETE FROM kmsenv_notes WHERE id = NEW.id; END"
+        )
+    with Session(engine) as session:
+        session.add_all([notes.Note(name=name, text="1", scoped="s") for name in "ab"])
+        with pytest.raises(UnboundValueError, match="cannot be read back, so their tenant is not"):
+            session.flush()
+        session.rollback()
+    with engine.connect() as connection:
+        assert rows_of(connection, notes.table) == {}
+
+
 def test_rows_that_write_different_columns_are_sealed_together(notes, engine, keyring):
     """What a flush left open is sealed for the right rows, a server-made scope included."""
     Note = notes.Note

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Insert, Table, Update, event
 from sqlalchemy.engine import Engine
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import FromStatement, Mapper
 
 from sqlalchemy_kmsenv.columns import flushing, handover, ledger, looking_through, moving
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings
@@ -14,6 +14,7 @@ from sqlalchemy_kmsenv.columns.bare_tables import note_encrypted, refuse_plainte
 from sqlalchemy_kmsenv.columns.bound_columns import IncompleteTableError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
+from sqlalchemy_kmsenv.columns.from_statements import refuse_stored_bytes
 from sqlalchemy_kmsenv.columns.giving_back import give_back, hide_keys
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
 from sqlalchemy_kmsenv.columns.late_sealing import after_insert, refused
@@ -111,6 +112,8 @@ def _seal_statement(
     options: Options,
 ) -> tuple[Any, Any, Any]:
     check_option(options)
+    if isinstance(statement, FromStatement):
+        refuse_stored_bytes(statement)
     if not isinstance(statement, (Insert, Update)):
         return statement, many, single
     refuse_other_targets(statement, many or ([single] if single else []))

@@ -72,6 +72,7 @@ class ReEncrypting:
                     continue
                 pairs = pairs_of_row(self._binding, row, width)
             except UnopenedError as unopened:
+                self._tell_refusal(row, unopened)
                 outcome.fail(key_of(row, width), unopened.error, unopened.finding)
                 continue
             except KmsEnvError as error:
@@ -100,6 +101,12 @@ class ReEncrypting:
                 # The former binding is what the caller said that these values have.
                 raise unopened from None
             return None
+
+    def _tell_refusal(self, row: Row[Any], unopened: UnopenedError) -> None:
+        width = len(self.table.key)
+        opener, place = (self._now, 2) if self._former is None else (self._former, 3)
+        stored = stored_bytes(row[width])
+        opener.tell_refusal(stored_bytes(row[width + place]), stored, unopened)
 
     def _fitting(self, opened: Opened) -> Opened | None:
         """What is to be sealed of a value; None where ``convert`` finds nothing to do."""

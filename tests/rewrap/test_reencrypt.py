@@ -7,6 +7,7 @@ from sqlalchemy_kmsenv import (
     ConfigurationError,
     Encrypted,
     Keyring,
+    KeyUse,
     LocalKms,
     WrongCellError,
     attach_keyrings,
@@ -269,3 +270,24 @@ def test_data_keys_and_a_former_binding_are_not_taken_together(notes: Notes):
             )
 
     assert notes.stored() == before
+
+
+@pytest.mark.parametrize("former", [False, True])
+def test_the_audit_hook_is_told_of_every_value_that_a_job_cannot_open(former, notes: Notes):
+    """Once each, by kind: a job that reads a whole table finds what nobody has read yet."""
+    told: list[str] = []
+
+    def audit(use: KeyUse) -> None:
+        if use.operation == "open" and use.outcome == "refused":
+            told.append(str(use.refusal))
+
+    keyring = Keyring(notes.kms, audit=audit)
+    attach_keyrings(notes.metadata, default=keyring)
+    notes.overwrite(2, notes.stored()[1])
+    notes.overwrite(3, b"plaintext")
+    how: dict[str, Any] = {"former": FormerBinding(keyring="default")} if former else {}
+
+    report = reencrypt(notes.engine, notes.metadata, columns=[notes.table.c.text], **how)
+
+    assert report.counts.failed + report.counts.not_envelopes == 2
+    assert sorted(told) == ["no envelope", "other row or damaged"]

@@ -20,3 +20,4 @@ def test_the_page_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "1 P1\n2 cannot be read: guests.passport, row (2): " in shown
     assert "3 P3\n" in shown
+    assert "3 has a mark\n" in shown

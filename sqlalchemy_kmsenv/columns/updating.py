@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, Integer, String, Table, Update, bindparam, literal
+from sqlalchemy.sql.functions import FunctionElement
 
 from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX, Batch, all_null, described
 from sqlalchemy_kmsenv.columns.binding import Binding, unique_keys
@@ -22,7 +23,7 @@ from sqlalchemy_kmsenv.columns.late_sealing import seal_waiting_of
 from sqlalchemy_kmsenv.columns.marks import marked
 from sqlalchemy_kmsenv.columns.plan import concerned
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
-from sqlalchemy_kmsenv.columns.spelling import StoredText, spelled
+from sqlalchemy_kmsenv.columns.spelling import StoredText, StoredUuid, is_uuid_in_text, spelled
 from sqlalchemy_kmsenv.columns.stored_rows import compares_exactly, read_stored
 from sqlalchemy_kmsenv.columns.transactions import Options, counts_rows
 
@@ -88,9 +89,10 @@ class _Update:
             if source is None or not self._is_exact(bound):
                 missing.append(bound)
             else:
-                self._batch.keep(
-                    bound, self._not_null(bound, self._batch.values(bound.column, source))
-                )
+                values = self._not_null(bound, self._batch.values(bound.column, source))
+                self._batch.keep(bound, values)
+                if bound.column.key not in self._written and self._is_uuid_in_text(bound):
+                    self._guards[bound.column.key] = (bound, values)
         if missing:
             self._find_elsewhere(binding, missing)
         return len(self._absent) < len(self._batch.rows)
@@ -106,15 +108,17 @@ class _Update:
         batch = self._batch
         for key, (bound, values) in self._guards.items():
             name = f"{ADDED_PREFIX}was_{key}"
-            if self._compares_exactly(bound):
-                parameter = bindparam(name, type_=bound.column.type)
-                batch.statement = batch.statement.where(bound.column == parameter)
+            if self._is_exact_guard(bound):
+                own = bindparam(name, type_=bound.column.type)
+                batch.statement = batch.statement.where(bound.column == own)
                 batch.add(name, values)
-            else:
-                parameter = bindparam(name, type_=String())
-                batch.statement = batch.statement.where(StoredText(bound.column) == parameter)
-                stored = bound.stored_values(values, batch.connection.dialect)
-                batch.add(name, list(map(spelled, stored)))
+                continue
+            stored = bound.stored_values(values, batch.connection.dialect)
+            text: FunctionElement[str] = StoredText(bound.column)
+            if self._is_uuid_in_text(bound):
+                text, stored = StoredUuid(bound.column), [each.hex for each in stored]
+            batch.statement = batch.statement.where(text == bindparam(name, type_=String()))
+            batch.add(name, list(map(spelled, stored)))
         if self._absent:
             name = f"{ADDED_PREFIX}is_there"
             parameter = bindparam(name, type_=Integer())
@@ -135,6 +139,12 @@ class _Update:
 
     def _compares_exactly(self, bound: BoundColumn) -> bool:
         return compares_exactly(bound, self._batch.connection.dialect.name)
+
+    def _is_exact_guard(self, bound: BoundColumn) -> bool:
+        return self._compares_exactly(bound) and not self._is_uuid_in_text(bound)
+
+    def _is_uuid_in_text(self, bound: BoundColumn) -> bool:
+        return is_uuid_in_text(bound, self._batch.connection.dialect)
 
     def _find_elsewhere(self, binding: Binding, missing: Sequence[BoundColumn]) -> None:
         batch = self._batch

@@ -1,0 +1,61 @@
+"""UUIDs that another program spelled otherwise, in columns of text."""
+
+import uuid
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Integer, String, Table, Uuid, insert, select, update
+
+from sqlalchemy_kmsenv import Encrypted, attach_keyrings
+from tests.matrix.kinds import Guid
+
+ONE = uuid.UUID(int=(0xABC << 100) + 5)
+TYPES: dict[str, Any] = {
+    "digits": Uuid(native_uuid=False),
+    "text": Uuid(as_uuid=False, native_uuid=False),
+    "decorated": Guid(),
+}
+
+
+@pytest.fixture(params=["key", "scope"])
+def place(request):
+    """What the UUID is to the value."""
+    return request.param
+
+
+@pytest.fixture(params=TYPES)
+def foreign(request, place, engine, metadata, keyring):
+    """A table, its only row, which has a UUID in capitals, and the condition that names the row."""
+    if request.param == "decorated" and engine.dialect.name == "postgresql":
+        pytest.skip("there the database spells it")
+    kind = TYPES[request.param]
+    value = str(ONE) if request.param == "text" else ONE
+    number: Column = Column("number", Integer, primary_key=place == "scope", autoincrement=False)
+    named: Column = Column("named", kind, primary_key=place == "key", nullable=False)
+    how: dict[str, Any] = {"scope": ["named"]} if place == "scope" else {}
+    table = Table("kmsenv_foreign", metadata, number, named, Column("v", Encrypted(String, **how)))
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(table), {"number": 1, "named": value})
+        connection.exec_driver_sql(f"UPDATE kmsenv_foreign SET named = '{ONE.hex.upper()}'")
+    return table, table.c.named == value if place == "key" else table.c.number == 1
+
+
+def test_nothing_is_written_that_would_not_open(foreign, engine):
+    """A value is bound to one spelling, which the row of another program does not have."""
+    table, where = foreign
+    statement = update(table).where(where).values(v="x")
+    with engine.begin() as connection:
+        assert connection.execute(statement).rowcount == 0
+        assert connection.scalars(select(table.c.v)).all() == [None]
+
+
+def test_the_row_takes_values_once_it_is_spelled_as_others_are(foreign, engine):
+    """What there is to do about such rows, on every database."""
+    table, where = foreign
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE kmsenv_foreign SET named = lower(named)")
+        assert connection.execute(update(table).where(where).values(v="x")).rowcount == 1
+        assert connection.scalars(select(table.c.v)).all() == ["x"]

@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy_kmsenv.columns.batch import ADDED_PREFIX
 from sqlalchemy_kmsenv.columns.built_in import BuiltIn
 from sqlalchemy_kmsenv.columns.ledger import LateRows
+from sqlalchemy_kmsenv.columns.own_operators import equal
 from sqlalchemy_kmsenv.columns.sealed import Sealed
 from sqlalchemy_kmsenv.columns.stored_rows import Key
 from sqlalchemy_kmsenv.columns.transactions import counts_rows, schema_of
@@ -75,7 +76,10 @@ class LateUpdate:
     def _in_a_batch(
         self, connection: Connection, keys: Sequence[Key], cells: Sequence[Cells]
     ) -> int:
-        same = [each == bindparam(_key(i), type_=each.type) for i, each in enumerate(self._keys)]
+        same = [
+            equal(each, bindparam(_key(i), type_=each.type), connection.dialect)
+            for i, each in enumerate(self._keys)
+        ]
         values = {
             each: bindparam(_value(i), type_=LargeBinary()) for i, each in enumerate(self._cells)
         }
@@ -115,7 +119,12 @@ class LateUpdate:
         """How many of the rows can be seen, for drivers that do not count what they update."""
         for start in range(0, len(keys), _ROWS_A_CHECK):
             same = (
-                and_(*(each == part for each, part in zip(self._keys, key, strict=True)))
+                and_(
+                    *(
+                        equal(each, part, connection.dialect)
+                        for each, part in zip(self._keys, key, strict=True)
+                    )
+                )
                 for key in keys[start : start + _ROWS_A_CHECK]
             )
             query = select(BuiltIn(func.count())).select_from(self._target).where(or_(*same))

@@ -18,10 +18,12 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import CITEXT
+from sqlalchemy.engine import Dialect
 
 from sqlalchemy_kmsenv.cell import STR_PART
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.key_types import stored_types
+from sqlalchemy_kmsenv.columns.own_operators import equal, equal_to_one, is_pinned
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_map
 
@@ -64,13 +66,14 @@ def read_stored(
     """
     query = select(*key_columns, *wanted).with_for_update(of=key_columns[0].table)
     query = query.execution_options(**schema_map(options))
-    # Each number of rows with composite keys is another statement: they would crowd the
+    # Each number of rows with such keys is another statement: they would crowd the
     # application's out of the cache. A connection takes this option, a statement does not.
-    uncached: dict[str, Any] = {"compiled_cache": None} if len(key_columns) > 1 else {}
+    several_parts = len(key_columns) > 1 or is_pinned(key_columns[0], connection.dialect)
+    uncached: dict[str, Any] = {"compiled_cache": None} if several_parts and len(keys) > 1 else {}
     found: dict[Key, Key] = {}
     # NULL is equal to nothing, whatever a unique column holds.
     for chunk in _chunks([key for key in keys if None not in key]):
-        several = query.where(_any_of(key_columns, chunk))
+        several = query.where(_any_of(key_columns, chunk, connection.dialect))
         for row in connection.execute(several, execution_options=uncached):
             _keep_one(found, tuple(row[: len(key_columns)]), tuple(row[len(key_columns) :]))
     # Exact keys that were not found name no row; others may come back as another value.
@@ -103,20 +106,20 @@ def _chunks(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
         yield keys[start : start + _ROWS_A_QUERY]
 
 
-def _any_of(columns: Sequence[Column[Any]], keys: Sequence[Key]) -> Any:
+def _any_of(columns: Sequence[Column[Any]], keys: Sequence[Key], dialect: Dialect) -> Any:
     if len(columns) == 1:
-        return columns[0].in_([key[0] for key in keys])
-    return or_(*(_equal(columns, key) for key in keys))
+        return equal_to_one(columns[0], [key[0] for key in keys], dialect)
+    return or_(*(_equal(columns, key, dialect) for key in keys))
 
 
-def _equal(columns: Sequence[Column[Any]], key: Key) -> Any:
-    return and_(*(column == value for column, value in zip(columns, key, strict=True)))
+def _equal(columns: Sequence[Column[Any]], key: Key, dialect: Dialect) -> Any:
+    return and_(*(equal(c, value, dialect) for c, value in zip(columns, key, strict=True)))
 
 
 def _by_itself(
     connection: Connection, query: Select[Any], columns: Sequence[Column[Any]], key: Key
 ) -> Key | None:
     found: dict[Key, Key] = {}
-    for row in connection.execute(query.where(_equal(columns, key))):
+    for row in connection.execute(query.where(_equal(columns, key, connection.dialect))):
         _keep_one(found, key, tuple(row[len(columns) :]))
     return found.get(key)

@@ -21,6 +21,7 @@ from sqlalchemy_kmsenv.columns.dml import (
 from sqlalchemy_kmsenv.columns.handover import handed_over
 from sqlalchemy_kmsenv.columns.late_sealing import seal_waiting_of
 from sqlalchemy_kmsenv.columns.marks import marked
+from sqlalchemy_kmsenv.columns.own_operators import equal
 from sqlalchemy_kmsenv.columns.plan import concerned
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.spelling import StoredText, StoredUuid, is_uuid_in_text, spelled
@@ -106,23 +107,25 @@ class _Update:
     def guard(self) -> None:
         """Let the UPDATE hit a row only if it still is the one that was sealed for."""
         batch = self._batch
+        dialect = batch.connection.dialect
         for key, (bound, values) in self._guards.items():
             name = f"{ADDED_PREFIX}was_{key}"
             if self._is_exact_guard(bound):
                 own = bindparam(name, type_=bound.column.type)
-                batch.statement = batch.statement.where(bound.column == own)
+                batch.statement = batch.statement.where(equal(bound.column, own, dialect))
                 batch.add(name, values)
                 continue
-            stored = bound.stored_values(values, batch.connection.dialect)
+            stored = bound.stored_values(values, dialect)
             text: FunctionElement[str] = StoredText(bound.column)
             if self._is_uuid_in_text(bound):
                 text, stored = StoredUuid(bound.column), [each.hex for each in stored]
-            batch.statement = batch.statement.where(text == bindparam(name, type_=String()))
+            same = equal(text, bindparam(name, type_=String()), dialect)
+            batch.statement = batch.statement.where(same)
             batch.add(name, list(map(spelled, stored)))
         if self._absent:
             name = f"{ADDED_PREFIX}is_there"
             parameter = bindparam(name, type_=Integer())
-            batch.statement = batch.statement.where(literal(1) == parameter)
+            batch.statement = batch.statement.where(equal(literal(1), parameter, dialect))
             batch.add(name, [int(i not in self._absent) for i in range(len(batch.rows))])
 
     def _source(self, bound: BoundColumn) -> Source | None:

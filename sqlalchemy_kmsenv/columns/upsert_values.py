@@ -14,6 +14,7 @@ from sqlalchemy_kmsenv.columns.conflicts import Conflict, branches, conflicts, n
 from sqlalchemy_kmsenv.columns.dml import FromDatabase, FromParameters, FromStatement, source_of
 from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
 from sqlalchemy_kmsenv.columns.outputs import is_null
+from sqlalchemy_kmsenv.columns.own_operators import equal
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealed import Sealed
 from sqlalchemy_kmsenv.columns.sealing import encode_values
@@ -116,6 +117,6 @@ def _by_row(batch: InsertBatch, binding: Binding, envelopes: Sequence[Sealed | N
             column = StoredText(column)
             values = [spelled(text) for text in bound.stored_values(values, dialect)]
         for conditions, value in zip(named, values, strict=True):
-            conditions.append(column == value)
+            conditions.append(equal(column, value, dialect))
     cells = [_constant(binding, envelope) for envelope in envelopes]
     return case(*zip(map(and_, *zip(*named, strict=True)), cells, strict=True))

@@ -4,20 +4,34 @@ A function, type or operator that is named without its schema may be theirs, and
 a row is another one, so that its values open there.
 """
 
+import datetime
+import uuid
+from typing import Any
+
 import pytest
 from sqlalchemy import (
+    BigInteger,
     Column,
+    DateTime,
+    Enum,
+    Identity,
     Integer,
     Sequence,
     String,
     Table,
+    Text,
+    Uuid,
     create_engine,
     insert,
     select,
+    text,
+    update,
 )
 
 from sqlalchemy_kmsenv import Encrypted, attach_keyrings
+from sqlalchemy_kmsenv.columns.own_operators import equal_to_one
 from sqlalchemy_kmsenv.columns.spelling import StoredText, spelled
+from sqlalchemy_kmsenv.columns.stored_rows import read_stored
 from sqlalchemy_kmsenv.rewrap import rewrap, survey, verify
 from tests.columns import test_key_types
 from tests.columns.test_kinds import KEYS
@@ -135,6 +149,97 @@ def test_keys_taken_ahead_are_the_sequences_own(sequence, take_over, engine, met
     connection.execute(insert(table), [{"v": "a"}, {"v": "b"}])
 
     assert connection.execute(select(table)).all() == [(1, "a"), (2, "b")]
+
+
+LOOKED_UP: dict[str, Any] = {
+    "bigint": (BigInteger, [7, 8]),
+    "text": (Text, ["a", "b"]),
+    "varchar": (String(9), ["a", "b"]),
+    "uuid": (Uuid, [uuid.UUID(int=7), uuid.UUID(int=8)]),
+    "timestamptz": (
+        DateTime(timezone=True),
+        [datetime.datetime(2024, 2, day, tzinfo=datetime.UTC) for day in (28, 29)],
+    ),
+    "kmsenv_watched_enum": (Enum("a", "b", name="kmsenv_watched_enum"), ["a", "b"]),
+}
+# It fits better than PostgreSQL's own, or as well, and comes before it.
+EQUAL = """
+CREATE SCHEMA hostile;
+CREATE FUNCTION hostile.same({0}, {0}) RETURNS boolean LANGUAGE plpgsql
+  AS $$ BEGIN RAISE 'the hostile one was called'; END $$;
+CREATE OPERATOR hostile.= (LEFTARG={0}, RIGHTARG={0}, FUNCTION=hostile.same);
+SET LOCAL search_path TO hostile, pg_catalog, public
+"""
+
+
+def mislead(connection, type_name):
+    """Let ``=`` of one type be somebody's own, for this transaction."""
+    for statement in EQUAL.format(type_name).split(";\n"):
+        connection.exec_driver_sql(statement)
+
+
+@on("postgresql")
+@pytest.mark.parametrize("kind", LOOKED_UP)
+def test_no_hostile_operator_says_which_row_a_value_is_sealed_for(kind, engine, metadata, keyring):
+    """What the library looks up, and guards an UPDATE with, goes by PostgreSQL's own."""
+    type_, values = LOOKED_UP[kind]
+    key = Column("key", type_, primary_key=True, autoincrement=False)
+    also = Column("also", type_, nullable=False)
+    watched: Column = Column("w", Encrypted(String, scope=["also"]))
+    number: Column = Column("number", Integer, unique=True)
+    table = created(metadata, engine, keyring, key, also, watched, number)
+    rows = [{"key": each, "also": each, "number": n} for n, each in enumerate(values)]
+    with engine.begin() as connection:
+        connection.execute(insert(table), rows)
+    keys = [(each,) for each in values]
+
+    with engine.connect() as connection:
+        mislead(connection, kind)
+        for some in (keys[:1], keys):
+            assert read_stored(connection, [table.c.key], some, [table.c.also], {}) == some
+        both = [(each, each) for each in values]
+        found = read_stored(connection, [table.c.key, table.c.also], both, [table.c.number], {})
+        done = connection.execute(update(table).where(table.c.number == 1).values(v="x", w="y"))
+        seen = connection.execute(select(table.c.v, table.c.w).where(table.c.number == 1)).all()
+        connection.rollback()
+
+    assert found == [(0,), (1,)]
+    assert done.rowcount == 1
+    assert seen == [("x", "y")]
+
+
+@on("postgresql")
+def test_no_hostile_operator_takes_the_value_of_a_new_row(engine, metadata, keyring):
+    """It is written once the database has said the key, by an UPDATE."""
+    key = Column("key", BigInteger, Identity(always=True), primary_key=True)
+    table = created(metadata, engine, keyring, key)
+
+    with engine.connect() as connection:
+        mislead(connection, "bigint")
+        connection.execute(insert(table), {"v": "a"})
+        connection.execute(insert(table), [{"v": "b"}, {"v": "c"}])
+        seen = connection.scalars(select(table.c.v).order_by(table.c.key)).all()
+        connection.rollback()
+
+    assert seen == ["a", "b", "c"]
+
+
+@on("postgresql")
+def test_a_look_up_goes_by_the_index(engine, metadata, keyring):
+    """An operator with its schema is the one that the index has."""
+    number = Column("number", Integer, unique=True, nullable=False)
+    table = created(metadata, engine, keyring, Column("key", String(9), primary_key=True), number)
+    with engine.begin() as connection:
+        rows = [{"key": f"k{n}", "number": n} for n in range(5_000)]
+        connection.execute(insert(table), rows)
+        connection.exec_driver_sql("ANALYZE kmsenv_watched")
+        for some in (["k1"], [f"k{n}" for n in range(20)]):
+            where = equal_to_one(table.c.key, some, connection.dialect)
+            query = select(table.c.number).where(where)
+            sql = query.compile(connection, compile_kwargs={"literal_binds": True})
+            plan = "\n".join(connection.scalars(text(f"EXPLAIN {sql}".replace(":", "\\:"))))
+            assert "Index" in plan
+            assert "Seq Scan" not in plan
 
 
 @on("postgresql")

@@ -32,17 +32,20 @@ def sealing_key(**limits):
 
 
 class Slow(list[int]):
-    """Sizes that take as long to add up as the test wants."""
+    """Sizes that take time between being found to fit and being booked."""
 
     def __init__(self, sizes):
         super().__init__(sizes)
+        self.asked = 0
         self.begun = threading.Event()
         self.go_on = threading.Event()
 
-    def __iter__(self):
-        self.begun.set()
-        self.go_on.wait(0.3)
-        return super().__iter__()
+    def __len__(self):
+        self.asked += 1
+        if self.asked == 2:
+            self.begun.set()
+            self.go_on.wait(0.3)
+        return super().__len__()
 
 
 def test_two_threads_never_book_the_same_room():

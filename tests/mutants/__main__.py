@@ -12,7 +12,6 @@ What survives is printed, and fails the run unless ``accepted.txt`` says why it 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import os
 import random
@@ -20,13 +19,17 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.mutants import imports
 from tests.mutants.leftovers import Leftovers
 from tests.mutants.mutators import mutated
 from tests.mutants.places import ROOT, Place, files_of, places_of
+from tests.mutants.reach import Reach, kept, merged, read
 from tests.mutants.trials import (
     HUNG,
     KILLED,
@@ -78,18 +81,13 @@ def main() -> int:
 
 
 def _reach(arguments: Sequence[str], *, add: bool) -> int:
-    # Not at the top: the children of a run must inherit no module of the package.
-    import pytest
-
-    from tests.mutants.reach import Reach, merged
-
     REACH.parent.mkdir(exist_ok=True)
     measured = Reach()
     status = pytest.main(["-q", "-p", "no:cacheprovider", *arguments], plugins=[measured])
     document = measured.document
     if add and REACH.exists():
-        document = merged(json.loads(REACH.read_text()), document)
-    REACH.write_text(json.dumps(document))
+        document = merged(read(REACH.read_text()), document)
+    REACH.write_text(kept(document))
     return int(status)
 
 
@@ -105,7 +103,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _chosen(given: argparse.Namespace) -> list[Place]:
-    document: dict[str, Any] = json.loads(REACH.read_text())
+    document: dict[str, Any] = read(REACH.read_text())
     places = list(places_of(_files(given.modules), document, given.most))
     if given.only:
         places = [place for place in places if any(text in str(place) for text in given.only)]
@@ -193,20 +191,25 @@ class _Run:
 
 
 def _at_import(place: Place) -> bool:
-    return (
-        place.mutant.at_import
-        or place.imported_only
-        or not exchangeable(*_codes(place, control=False))
-    )
+    if place.mutant.at_import or place.imported_only:
+        return True
+    before = _before(str(ROOT / place.path), place.source)
+    closures = any(code.co_freevars for codes in before.values() for code in codes)
+    return closures and not exchangeable(*_codes(place, control=False))
 
 
 def _codes(place: Place, control: bool) -> tuple[Codes, Codes]:
     path = str(ROOT / place.path)
-    trees = [ast.parse(place.source), mutated(place.source, place.mutant.number)]
-    before, after = (
-        code_of_functions(compile(tree, path, "exec", dont_inherit=True)) for tree in trees
-    )
-    return before, before if control else after
+    before = _before(path, place.source)
+    if control:
+        return before, before
+    tree = mutated(place.source, place.mutant.number)
+    return before, code_of_functions(compile(tree, path, "exec", dont_inherit=True))
+
+
+@lru_cache(maxsize=1)
+def _before(path: str, source: str) -> Codes:
+    return code_of_functions(compile(source, path, "exec", dont_inherit=True))
 
 
 def _accepted() -> set[str]:
@@ -223,7 +226,7 @@ def _tried() -> dict[str, str]:
 
 def _table() -> int:
     accepted, tried = _accepted(), _tried()
-    document: dict[str, Any] = json.loads(REACH.read_text())
+    document: dict[str, Any] = read(REACH.read_text())
     print("| room | mutants | tried | killed | survived | not reached | accepted | share |")
     print("|---|---|---|---|---|---|---|---|")
     for module in MODULES:

@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.mutants.mutators import Mutant, mutants_of
 
+_BEHIND, _FEW = 4, 12
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -55,16 +57,26 @@ def places_of(paths: Iterable[Path], reach: dict[str, Any], most: int) -> Iterat
         by_line: dict[str, list[str]] = reach["lines"].get(str(path), {})
         everywhere = {test for tests in by_line.values() for test in tests}
         source = (ROOT / path).read_text()
+        chosen: dict[tuple[int, bool], tuple[str, ...]] = {}
         for mutant in mutants_of(source):
             found = by_line.get(str(mutant.line))
             # What runs at import, or only out of sight, concerns every test of the module.
             imported = mutant.at_import or found == []
-            near = found if found and not imported else everywhere
-            tests = _varied(near, breadth, seconds)[:most]
+            key = (mutant.line, imported)
+            if key not in chosen:
+                near = found if found and not imported else everywhere
+                ranked = _varied(near, breadth, seconds)
+                rare = _rare(by_line, mutant.line)
+                chosen[key] = tuple(sorted(ranked, key=lambda test: test not in rare)[:most])
+            tests = chosen[key]
             total = sum(seconds[test] for test in tests)
-            yield Place(
-                path, source, mutant, tuple(tests), total, imported, bool(found) or imported
-            )
+            yield Place(path, source, mutant, tests, total, imported, bool(found) or imported)
+
+
+def _rare(by_line: dict[str, list[str]], line: int) -> set[str]:
+    """The tests that reach what few do, shortly behind a line: a guard's own are among them."""
+    behind = (by_line.get(str(line + step), []) for step in range(1, _BEHIND + 1))
+    return {test for tests in behind if len(tests) <= _FEW for test in tests}
 
 
 def _varied(tests: Iterable[str], breadth: Counter[str], seconds: dict[str, float]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,29 @@ class Reach:
             for file in data.measured_files()
         }
         return {"seconds": passed, "lines": lines}
+
+
+def kept(document: dict[str, Any]) -> str:
+    """A document as text: each line of code goes by the numbers of its tests."""
+    names = sorted(document["seconds"])
+    number_of = {name: number for number, name in enumerate(names)}
+    lines = {
+        path: {line: [number_of[test] for test in tests] for line, tests in by_line.items()}
+        for path, by_line in document["lines"].items()
+    }
+    seconds = [document["seconds"][name] for name in names]
+    return json.dumps({"tests": names, "seconds": seconds, "lines": lines})
+
+
+def read(text: str) -> dict[str, Any]:
+    """The document that was kept."""
+    given = json.loads(text)
+    names = given["tests"]
+    lines = {
+        path: {line: [names[number] for number in tests] for line, tests in by_line.items()}
+        for path, by_line in given["lines"].items()
+    }
+    return {"seconds": dict(zip(names, given["seconds"], strict=True)), "lines": lines}
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -251,8 +251,14 @@ def test_threads_that_wait_for_one_call_are_told_of_once(local_kms, journal):
 
 def test_keyring_is_called_after_what_it_is_attached_as(local_kms):
     """A name that nobody had to give twice."""
-    assert Keyring(local_kms).name == "unnamed"
-    assert Keyring(local_kms, name="x").name == "x"
+    for keyring, before, after in (
+        (Keyring(local_kms), "unnamed", "billing"),
+        (Keyring(local_kms, name="x"), "x", "x"),
+    ):
+        assert keyring.name == before
+        for name in ("billing", "second"):
+            keyring.call_it(name)
+            assert keyring.name == after
 
 
 def test_material_that_the_envelope_does_not_tell_is_unknown(local_kms, journal):

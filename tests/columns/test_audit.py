@@ -162,6 +162,7 @@ def test_moved_value_is_told_of_with_the_place_that_it_was_found_at(
         "WrongCellError",
     )
     assert (refused.context["device_id"], refused.values) == ("d0", 1)
+    assert refused.key_arn == keyring.services[0].resolve()
     assert keyring.stats().values_refused == 1
 
 

@@ -59,12 +59,34 @@ def integers(number, **arguments):
         ({"name": "position"}, "logical"),
         ({"pad_to": 0}, "pad_to"),
         ({"pad_to": True}, "pad_to"),
+        ({"pad_to": (1 << 20) + 1}, "from 1 to 1,048,576"),
     ],
 )
 def test_an_argument_that_cannot_work_is_refused_at_once(arguments, words):
     """The developer sees it when the module is imported."""
     with pytest.raises(ConfigurationError, match=words):
         Encrypted(String, **arguments)
+
+
+@pytest.mark.parametrize("pad_to", [None, 1, 1 << 20])
+def test_padding_is_taken_up_to_its_bounds(pad_to):
+    """A megabyte is the longest."""
+    assert Encrypted(String, pad_to=pad_to).pad_to == pad_to
+
+
+def test_what_is_attached_is_a_keyring_and_what_it_replaces_forgets(keyring):
+    """A URI in its place would fail at the first row; a replaced key must not stay in memory."""
+    metadata = MetaData()
+    with pytest.raises(
+        ConfigurationError, match=r"attach_keyrings\(pii=...\) takes a Keyring, got"
+    ):
+        attach_keyrings(metadata, keyring, pii="local:///k.json")
+    attach_keyrings(metadata, default=keyring)
+    keyring.seal_many((("a", "b"),), 2, b"", [b"i1:"], [b"x"])
+    attach_keyrings(metadata, default=keyring)
+    assert keyring.stats().held_for_sealing == 1
+    attach_keyrings(metadata, default=keyring.twin(lambda kms: kms))
+    assert keyring.stats().held_for_sealing == 0
 
 
 @pytest.mark.parametrize(
@@ -339,6 +361,22 @@ def test_char_keys_that_would_lose_blanks_are_refused():
     metadata.create_all(engine)
     with engine.begin() as connection, pytest.raises(UnboundValueError, match="CHAR"):
         connection.execute(insert(table), {"id": "a ", "v": "x"})
+
+
+def test_a_key_that_is_no_text_names_no_row_and_is_not_shown(keyring):
+    """Half of a character cannot be written; Python's own error would show the key."""
+    metadata = MetaData()
+    table = Table(
+        "t", metadata, Column("id", String(40), primary_key=True), Column("v", Encrypted(String))
+    )
+    attach_keyrings(metadata, default=keyring)
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    with (
+        engine.begin() as connection,
+        pytest.raises(UnboundValueError, match=r"t\.id cannot name a row"),
+    ):
+        connection.execute(insert(table), {"id": "\ud800", "v": "x"})
 
 
 def test_mixed_parameter_sets_are_refused_before_sqlalchemy_prints_them():

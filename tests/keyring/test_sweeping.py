@@ -218,7 +218,7 @@ def test_a_pause_ends_the_thread_and_what_is_due_comes_again():
     """Around a fork, which is in the midst of whatever waits."""
     sweeper = Sweeper()
     store = Store(1)
-    sweeper.expect(store, 0.3)
+    sweeper.expect(store, 2.0)
     thread = sweeper._thread
     assert thread is not None
     sweeper._pause()

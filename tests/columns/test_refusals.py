@@ -80,7 +80,7 @@ def test_what_is_attached_is_a_keyring_and_what_it_replaces_forgets(keyring):
     with pytest.raises(
         ConfigurationError, match=r"attach_keyrings\(pii=...\) takes a Keyring, got"
     ):
-        attach_keyrings(metadata, keyring, pii="local:///k.json")
+        attach_keyrings(metadata, keyring, pii="local:///k.json")  # type: ignore[arg-type]
     attach_keyrings(metadata, default=keyring)
     keyring.seal_many((("a", "b"),), 2, b"", [b"i1:"], [b"x"])
     attach_keyrings(metadata, default=keyring)

@@ -109,9 +109,9 @@ def main(arguments: Sequence[str]) -> int:
         file = WORK / f"left-plain-{again}.json"
         file.write_text(json.dumps(sorted(left_plain)))
         options = [each for each in arguments if not _is_path(source, each)]
-        classes = sorted({name for name, _ in refused})
+        files = sorted({tests.partition("::")[0] for tests, _ in refused})
         known = {ENCRYPT: "1", EXCLUDED: str(file)}
-        latest = _run(source, f"encrypted-again-{again}", [*options, *classes], known)
+        latest = _run(source, f"encrypted-again-{again}", [*options, *files], known)
         encrypted.outcomes.update(latest.outcomes)
         encrypted.columns.update(latest.columns)
     return status | _print("columns that are not refused", plain, encrypted)

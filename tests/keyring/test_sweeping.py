@@ -221,6 +221,8 @@ def test_a_pause_ends_the_thread_and_what_is_due_comes_again():
     sweeper.expect(store, 2.0)
     thread = sweeper._thread
     assert thread is not None
+    # Until it waits for what is due.
+    threading.Event().wait(0.2)
     sweeper._pause()
     assert not sweeper.running
     assert not thread.is_alive()

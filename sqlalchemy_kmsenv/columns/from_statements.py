@@ -1,11 +1,16 @@
-"""``from_statement()``: what fills the attributes of objects must know that it is encrypted."""
+"""What fills the attributes of objects must know that it is encrypted: SQLAlchemy goes by names.
+
+``from_statement()``, and ``aliased(Model, subquery, adapt_on_names=True)``. Reads the private
+``_adapt_on_names`` of an alias; seen on 2.0.36 and 2.1.9 (``tests/columns/test_loading.py`` holds
+them to it).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Column, inspect
+from sqlalchemy import Column, Select, inspect
 from sqlalchemy.orm import FromStatement, Mapper
 from sqlalchemy.sql.elements import Null
 
@@ -26,16 +31,38 @@ def refuse_stored_bytes(statement: FromStatement[Any]) -> None:
     if selected is None:
         return
     for column in _encrypted(statement):
-        found = selected.corresponding_column(column)
-        if found is None:
-            found = selected.get(column.name)
-        if found is None or isinstance(found.type, Encrypted) or _is_null(found):
+        found = _stored_bytes(selected, column)
+        if found is not None:
+            raise UnboundValueError(
+                f"{column.table.name}.{column.name} is encrypted, and from_statement() would fill"
+                f" it with what is stored: its statement describes {column.name} as"
+                f" {found.type!r}. Select the column of the model, or leave it out of the"
+                " statement; it can be loaded later"
+            )
+
+
+def refuse_adapted(statement: Select[Any]) -> None:
+    """Look whether an alias of a class takes, for an encrypted column, what has another type.
+
+    Raises:
+        UnboundValueError: an object, or a row, would get envelopes for values.
+    """
+    for entity in {each.get("entity") for each in statement.column_descriptions}:
+        alias = inspect(entity, raiseerr=False)
+        if not (getattr(alias, "is_aliased_class", False) and alias._adapt_on_names):
             continue
-        raise UnboundValueError(
-            f"{column.table.name}.{column.name} is encrypted, and from_statement() would fill it"
-            f" with what is stored: its statement describes {column.name} as {found.type!r}. Select"
-            " the column of the model, or leave it out of the statement; it can be loaded later"
-        )
+        selected = alias.selectable.exported_columns
+        for column in alias.mapper.columns:
+            if not isinstance(column.type, Encrypted):
+                continue
+            found = _stored_bytes(selected, column)
+            if found is not None:
+                raise UnboundValueError(
+                    f"{column.table.name}.{column.name} is encrypted, and the subquery that"
+                    f" {alias.name or 'an alias'} of {alias.mapper.class_.__name__} takes its"
+                    f" columns from describes {column.name} as {found.type!r}, so that it would be"
+                    " filled with what is stored. Select the column of the model in the subquery"
+                )
 
 
 def _encrypted(statement: FromStatement[Any]) -> Iterator[Column[Any]]:
@@ -52,5 +79,15 @@ def _encrypted(statement: FromStatement[Any]) -> Iterator[Column[Any]]:
                 yield each.column
 
 
+def _stored_bytes(selected: Any, column: Column[Any]) -> Any:
+    """What stands for the column there and does not know that it is encrypted, if anything."""
+    found = selected.corresponding_column(column)
+    if found is None:
+        found = selected.get(column.name)
+    opened = found is None or isinstance(found.type, Encrypted) or _is_null(found)
+    return None if opened else found
+
+
 def _is_null(column: Any) -> bool:
-    return isinstance(getattr(column, "element", column), Null)
+    """Whether it is NULL itself, also where a subquery has it."""
+    return all(isinstance(getattr(each, "element", each), Null) for each in column.base_columns)

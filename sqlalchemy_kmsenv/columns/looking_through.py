@@ -5,10 +5,11 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select
 from sqlalchemy.engine import Compiled, ExecutionContext
 from sqlalchemy.sql.compiler import DDLCompiler, SQLCompiler
 
+from sqlalchemy_kmsenv.columns.from_statements import refuse_adapted
 from sqlalchemy_kmsenv.columns.marks import was_sealed
 from sqlalchemy_kmsenv.columns.places import check_definition, check_places
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
@@ -38,6 +39,8 @@ def before_cursor_execute(
     # What the ORM made of an ORM statement is kept with it.
     statement = getattr(compiled.compile_state, "statement", None)
     try:
+        if isinstance(context.invoked_statement, Select):
+            refuse_adapted(context.invoked_statement)
         check_places(
             compiled.statement if statement is None else statement,
             unsealed=None if sealed else compiled.column_keys or (),

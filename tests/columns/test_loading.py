@@ -477,6 +477,34 @@ def test_a_statement_that_leaves_the_column_out_or_gives_null_is_taken(session):
     assert {home.street for home in session.scalars(select(Home).from_statement(nothing))} == {None}
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        _HOMES.columns(id=Integer, street=String),
+        _HOMES.columns(id=Integer, street=LargeBinary),
+        select(column("id", Integer), column("street")).select_from(table("kmsenv_ld_homes")),
+        select(Home.id, type_coerce(Home.street, LargeBinary).label("street")),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+def test_no_subquery_that_knows_nothing_of_the_type_fills_an_alias(source, whole, session):
+    """With adapt_on_names=True SQLAlchemy goes by names too."""
+    alias = aliased(Home, source.subquery(), adapt_on_names=True)
+    with pytest.raises(UnboundValueError, match="Select the column of the model in the subquery"):
+        session.execute(select(alias if whole else alias.street)).all()
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_subquery_with_the_columns_of_the_model_fills_an_alias(by_name, session):
+    """What the refusal advises; and NULL, of which there is nothing to open."""
+    whole = select(Home.id, Home.person_id, Home.street).subquery()
+    alias = aliased(Home, whole, adapt_on_names=by_name)
+    streets = session.scalars(select(alias.street).order_by(alias.id)).all()
+    assert streets == ["a street", "b street", "c street"]
+    named = aliased(Home, select(Home.id, null().label("street")).subquery(), adapt_on_names=True)
+    assert {home.street for home in session.scalars(select(named))} == {None}
+
+
 # --- results -------------------------------------------------------------------------------
 
 

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tests.mutants.closures import keep_names, names_by_function
+
 Apply = Callable[[], None]
 _Found = tuple[int, bool, str, str, Apply]
 
@@ -53,29 +55,11 @@ def mutated(source: str, number: int) -> ast.Module:
     tree = ast.parse(source)
     for mutant, apply in _walk(tree):
         if mutant.number == number:
-            names = _names_by_function(tree)
+            names = names_by_function(tree)
             apply()
-            _keep_names(tree, names)
+            keep_names(tree, names)
             return ast.fix_missing_locations(tree)
     raise LookupError(number)
-
-
-def _names_by_function(tree: ast.Module) -> dict[ast.FunctionDef, set[str]]:
-    return {
-        node: {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef)
-    }
-
-
-def _keep_names(tree: ast.Module, before: dict[ast.FunctionDef, set[str]]) -> None:
-    """Mention in a function what it mentioned, in vain: its code must fit its old closure."""
-    for node, names in _names_by_function(tree).items():
-        if gone := before[node] - names:
-            mentions: list[ast.stmt] = [
-                ast.Expr(ast.Name(name, ast.Load())) for name in sorted(gone)
-            ]
-            node.body.append(ast.If(ast.Constant(0), mentions, []))
 
 
 def _walk(tree: ast.Module) -> Iterator[tuple[Mutant, Apply]]:

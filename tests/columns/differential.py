@@ -140,6 +140,8 @@ def told(result: CursorResult[Any]) -> dict[str, Any]:
         "prefetched": sorted(column.key for column in result.prefetch_cols() or ()),
         "postfetched": sorted(column.key for column in result.postfetch_cols() or ()),
         "parameters": [
-            {name: value for name, value in row.items() if name != "id"} for row in parameters
+            # What guards an UPDATE is the library's own: the row is still the one it sealed for.
+            {name: value for name, value in row.items() if name not in ("id", "kmsenv_was_id")}
+            for row in parameters
         ],
     }

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -283,11 +284,16 @@ class Seen:
     rows: int
 
 
+_MAKING = threading.Lock()
+
+
 def run(fault: Fault, operation: str) -> Seen:
     """Make the fault, carry out the operation, and say what came of it."""
     offset = [0.0]
     with KmsServer(clock=lambda: time.time() + offset[0]) as server:
-        scene = Scene(server)
+        # botocore raises a KeyError, seldom, where many threads make their first client at once.
+        with _MAKING:
+            scene = Scene(server)
         fault.prepare(scene)
         offset[0] = scene.clock_offset
         before = server.calls.total()

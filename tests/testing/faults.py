@@ -291,7 +291,8 @@ def run(fault: Fault, operation: str) -> Seen:
     """Make the fault, carry out the operation, and say what came of it."""
     offset = [0.0]
     with KmsServer(clock=lambda: time.time() + offset[0]) as server:
-        # botocore raises a KeyError, seldom, where many threads make their first client at once.
+        # Twice a KeyError out of boto3 was seen here, while other threads made scenes as well;
+        # its cause is not known.
         with _MAKING:
             scene = Scene(server)
         fault.prepare(scene)

@@ -186,7 +186,12 @@ class AwsClient:
             return made.client
         with self.lock():
             if self._made is None or self._made.process != os.getpid():
-                self._made = self._make()
+                try:
+                    self._made = self._make()
+                except KeyError:
+                    # Another thread took a variable out of the environment while botocore
+                    # looked through it for proxies.
+                    self._made = self._make()
             return self._made.client
 
     def _make(self) -> _Made:

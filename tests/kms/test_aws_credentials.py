@@ -37,6 +37,29 @@ def test_credentials_that_come_after_the_first_call_are_found(stub, monkeypatch,
     assert len(stub.requests) == 1
 
 
+class Unsettled(boto3.session.Session):
+    """What botocore meets where another thread takes a variable out of the environment."""
+
+    meets = 1
+
+    def client(self, *args, **options):
+        """A client, but for the first time."""
+        if self.meets:
+            self.meets -= 1
+            raise KeyError("PYTEST_CURRENT_TEST")
+        return super().client(*args, **options)
+
+
+def test_environment_may_change_while_the_client_is_made(stub):
+    """All of it is looked through for proxies."""
+    stub.answer = generated()
+    kms = AwsKms(
+        KEY_ARN, endpoint_url=stub.url, session=Unsettled("id", "secret", region_name=REGION)
+    )
+
+    assert kms.generate_data_key(CONTEXT).key_arn == KEY_ARN
+
+
 def uses(kms):
     """A call, a dry run, and a look at what can be asked for."""
     calls = [

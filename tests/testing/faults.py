@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -284,17 +283,11 @@ class Seen:
     rows: int
 
 
-_MAKING = threading.Lock()
-
-
 def run(fault: Fault, operation: str) -> Seen:
     """Make the fault, carry out the operation, and say what came of it."""
     offset = [0.0]
     with KmsServer(clock=lambda: time.time() + offset[0]) as server:
-        # Twice a KeyError out of boto3 was seen here, while other threads made scenes as well;
-        # its cause is not known.
-        with _MAKING:
-            scene = Scene(server)
+        scene = Scene(server)
         fault.prepare(scene)
         offset[0] = scene.clock_offset
         before = server.calls.total()

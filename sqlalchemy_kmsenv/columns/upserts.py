@@ -15,6 +15,7 @@ from sqlalchemy_kmsenv.columns.dml import FromDatabase, source_of
 from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
 from sqlalchemy_kmsenv.columns.outputs import is_null
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.spelling import is_uuid_in_text
 from sqlalchemy_kmsenv.columns.stored_rows import compares_exactly
 from sqlalchemy_kmsenv.columns.upsert_values import seal_own_values
 
@@ -84,6 +85,7 @@ class _Upsert:
         spelled = [each for each in differing if self._may_spell(each)]
         if len(spelled) < len(differing):
             raise UnboundValueError(self._differing(binding, differing))
+        spelled += [each for each in binding.bound_columns if self._is_uuid_in_text(each)]
         new = new_row(self._batch.statement) if spelled else {}
         return {str(each.column.key): new[each.column.key] for each in spelled}
 
@@ -116,6 +118,12 @@ class _Upsert:
 
     def _is_exact(self, bound: BoundColumn) -> bool:
         return compares_exactly(bound, self._batch.connection.dialect.name)
+
+    def _is_uuid_in_text(self, bound: BoundColumn) -> bool:
+        """Whether the row may be found in capitals: spelled anew, it keeps its other values."""
+        key = bound.column.key
+        is_kept = key in self._conflict.target and key not in self._conflict.changed
+        return is_kept and is_uuid_in_text(bound, self._batch.connection.dialect)
 
     def _may_spell(self, bound: BoundColumn) -> bool:
         """Whether the surviving row, found by a text, may take the new row's spelling of it."""

@@ -122,7 +122,7 @@ def _source() -> Path:
     name = f"sqlalchemy-{sqlalchemy.__version__}"
     WORK.mkdir(exist_ok=True)
     if (found := _named(name)) is None:
-        command = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", ":all:"]
+        command = ["-m", "pip", "download", "-qq", "--no-deps", "--no-binary", "sqlalchemy"]
         wanted = ["-d", str(WORK), name.replace("-", "==")]
         subprocess.run([sys.executable, *command, *wanted], check=True)
         fetched = _named(f"{name}.tar.gz")

@@ -13,7 +13,7 @@ from sqlalchemy_kmsenv.cell import BYTES_PART, STR_PART, PartKind
 from sqlalchemy_kmsenv.columns.key_types import kind_of, stored_types
 from sqlalchemy_kmsenv.columns.key_values import stored_values
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
-from sqlalchemy_kmsenv.columns.variants import type_and_variants
+from sqlalchemy_kmsenv.columns.variants import on_database, type_and_variants
 from sqlalchemy_kmsenv.errors import ConfigurationError
 
 
@@ -43,7 +43,7 @@ class BoundColumn:
         Raises:
             UnboundValueError: a value is None, or not one that is stored as it is.
         """
-        stored = self.stored_values(values, dialect)
+        stored = self._unpadded(self.stored_values(values, dialect), dialect)
         try:
             parts = self.kind.encode_many(stored)
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -51,9 +51,25 @@ class BoundColumn:
         self._check_lengths(stored, dialect.name)
         if self.drops_trailing_blanks and any(value.endswith(" ") for value in stored):
             raise UnboundValueError(
-                self._refusal("is CHAR, which drops the blanks that a given text ends with")
+                self._refusal("is CHAR, which drops the blanks a text ends with; give it without")
             )
         return parts
+
+    def _unpadded(self, stored: Sequence[Any], dialect: Dialect) -> Sequence[Any]:
+        """PostgreSQL returns a CHAR filled up with blanks, which no two of its rows differ by.
+
+        Only a text of exactly its length is taken for one that came from there.
+        """
+        if not self.drops_trailing_blanks or dialect.name != "postgresql":
+            return stored
+        kind = on_database(self.column.type, dialect).type
+        if not isinstance(kind, (types.CHAR, types.NCHAR)):
+            return stored
+        full = kind.length or 1
+        return [
+            value.rstrip(" ") if isinstance(value, str) and len(value) == full else value
+            for value in stored
+        ]
 
     def stored_values(self, values: Sequence[Any], dialect: Dialect) -> Sequence[Any]:
         """What the database holds for these values.
@@ -71,11 +87,17 @@ class BoundColumn:
             return
         if self.max_length is not None and max(map(len, stored), default=0) > self.max_length:
             raise UnboundValueError(
-                self._refusal(f"has a length of {self.max_length}, and a longer value was given")
+                self._refusal(
+                    f"has a length of {self.max_length}, and a longer value was given; shorten it,"
+                    " or widen the column"
+                )
             )
         if self.exact_length is not None and set(map(len, stored)) - {self.exact_length}:
             raise UnboundValueError(
-                self._refusal(f"is BINARY({self.exact_length}), which pads a shorter value")
+                self._refusal(
+                    f"is BINARY({self.exact_length}), which pads a shorter value; give all"
+                    f" {self.exact_length} bytes"
+                )
             )
 
     def as_given(self, values: Sequence[Any]) -> list[Any]:
@@ -119,7 +141,7 @@ def _bound_column(table: Table, name: str, where: str, role: str) -> BoundColumn
             " known when a value is sealed; name a column that the application writes"
         )
     _refuse_changing(column, where, role)
-    return _of_kind(column, f"{where}: {role} column {name!r}")
+    return _of_kind(column, f"{where}: {role} column {name!r}", role)
 
 
 def _refuse_changing(column: Column[Any], where: str, role: str) -> None:
@@ -146,14 +168,18 @@ def _refuse_changing(column: Column[Any], where: str, role: str) -> None:
             )
 
 
-def _of_kind(column: Column[Any], described: str) -> BoundColumn:
+def _of_kind(column: Column[Any], described: str, role: str) -> BoundColumn:
     kind = kind_of(column.type)
     if kind is None:
+        other = (
+            "Name other columns as scope, or none"
+            if role == "scope"
+            else 'Name other columns with identity=[...], or give up row binding with bind="column"'
+        )
         raise ConfigurationError(
             f"{described} has type {column.type!r}; values can be bound to columns of Integer,"
             " String, Enum, Uuid, LargeBinary, Date and DateTime, or a TypeDecorator over one of"
-            " them, of one kind on every database. Name other columns with identity=[...], or give"
-            ' up row binding with bind="column"'
+            f" them, of one kind on every database. {other}"
         )
     if kind not in (STR_PART, BYTES_PART):
         return BoundColumn(column, kind)

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BINARY,
     CHAR,
     JSON,
+    Boolean,
     Column,
     DateTime,
     Enum,
@@ -315,3 +316,39 @@ def test_a_key_that_databases_hold_as_different_values_is_refused(kind, metadata
     """What a value is bound to must be known where it is sealed, and be one thing."""
     with pytest.raises(ConfigurationError, match="of one kind on every database"):
         Table("t", metadata, Column("key", kind, primary_key=True), Column("v", Encrypted(String)))
+
+
+def test_scope_of_another_kind_is_not_told_to_name_an_identity(metadata):
+    """What is advised has to be about the column that is refused."""
+    with pytest.raises(ConfigurationError, match="Name other columns as scope, or none") as told:
+        Table(
+            "t", metadata, Column("id", Integer, primary_key=True),
+            Column("paid", Boolean, nullable=False), Column("v", Encrypted(String, scope=["paid"])),
+        )  # fmt: skip
+    assert "identity=" not in str(told.value)
+
+
+def test_object_with_a_char_key_that_came_back_padded_is_written(engine, metadata, keyring):
+    """PostgreSQL returns 'k1' filled up with blanks, and the next flush gives it like that."""
+    table = Table(
+        "kmsenv_char_key", metadata, Column("code", CHAR(6), primary_key=True),
+        Column("v", Encrypted(String)),
+    )  # fmt: skip
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    mapped: Any = type("Coded", (), {})
+    registry().map_imperatively(mapped, table)
+    with Session(engine) as session:
+        session.execute(insert(mapped), [{"code": "k1", "v": "a"}, {"code": "k2", "v": "a"}])
+        first, second = session.scalars(select(mapped).order_by(table.c.code)).all()
+        first.v = "flushed"
+        session.flush()
+        session.execute(update(table).where(table.c.code == second.code).values(v="core"))
+        session.commit()
+    with Session(engine) as session:
+        opened = session.scalars(select(table.c.v).order_by(table.c.code)).all()
+        assert opened == ["flushed", "core"]
+        if engine.dialect.name != "sqlite":
+            with pytest.raises(UnboundValueError, match="give it without"):
+                session.execute(insert(table), {"code": "k3 ", "v": "x"})

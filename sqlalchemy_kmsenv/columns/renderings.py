@@ -125,10 +125,11 @@ _POSTGRESQL: _Texts = {
     (DATETIME_PART, Form.UTC): _postgresql_datetime("pg_catalog.timezone('UTC', {0})", '"Z"'),
 }
 
-# In these several bytes are one character, or some are none and become a question mark.
+# In these several bytes are one character, or some are none and become a question mark, or
+# U+FFFD in tis620.
 _ROUND_TRIP = (
     "cp932", "sjis", "ujis", "eucjpms", "big5", "gbk", "gb2312", "euckr",
-    "latin2", "latin5", "cp1250", "cp1251", "koi8r", "greek",
+    "latin2", "latin5", "cp1250", "cp1251", "koi8r", "greek", "armscii8", "tis620",
 )  # fmt: skip
 
 

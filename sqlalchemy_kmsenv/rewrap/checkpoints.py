@@ -132,7 +132,7 @@ class FileStore:
                 f"the checkpoint {self._path} is not read ({why}): a job believes what it says, so"
                 " give a file that this user alone may write"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _damaged(f"the file {self._path}") from error
         try:
             if document["format"] != _FORMAT:
@@ -210,7 +210,7 @@ class TableStore:
                     job = document
                 else:
                     columns.setdefault(row.column_name, []).append(Partition.from_json(document))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged(f"job {self._given.job!r} in table {self._rows.fullname}") from error
         return None if job is None else (job, columns)
 
@@ -253,10 +253,16 @@ def store_of(given: FileCheckpoint | TableCheckpoint | str | Path) -> Checkpoint
     if isinstance(given, (str, Path)):
         given = FileCheckpoint(given)
     if not isinstance(given, FileCheckpoint):
-        raise ConfigurationError(
-            f"checkpoint={given!r} is refused: give a path, a FileCheckpoint or a TableCheckpoint"
-        )
+        raise _no_checkpoint(given)
+    if "\0" in str(given.path):
+        raise _no_checkpoint(given)
     return FileStore(given)
+
+
+def _no_checkpoint(given: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"checkpoint={given!r} is refused: give a path, a FileCheckpoint or a TableCheckpoint"
+    )
 
 
 def _table(given: TableCheckpoint) -> Table:

@@ -48,7 +48,7 @@ def key_from_json(document: Any) -> Key | None:
     """
     if document is None:
         return None
-    return tuple(_FORMS[name][2](text) for name, text in document)
+    return tuple(_part_from_json(name, text) for name, text in document)
 
 
 def key_text(key: Key) -> tuple[str, ...]:
@@ -103,3 +103,14 @@ def _part_to_json(part: Any) -> list[Any]:
             " job without one"
         )
     return [name, _FORMS[name][1](part)]
+
+
+def _part_from_json(name: str, text: Any) -> Any:
+    _, to_json, from_json = _FORMS[name]
+    try:
+        part = from_json(text)
+    except (AttributeError, ArithmeticError) as error:
+        raise ValueError(f"no {name}") from error
+    if to_json(part) != text:
+        raise ValueError(f"another spelling of {name}")
+    return part

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
+from sqlalchemy_kmsenv.printable import printable
 from sqlalchemy_kmsenv.rewrap.keyed import Key, key_from_json, key_to_json
 from sqlalchemy_kmsenv.rewrap.reports import Counts, Failure, capped
 from sqlalchemy_kmsenv.rewrap.tables import RawTable
+
+_T = TypeVar("_T")
 
 Tally = Mapping[tuple[bytes, bytes], int]
 """Envelopes by fingerprint and material hint."""
@@ -65,16 +68,34 @@ class Partition:
         Raises:
             ValueError, KeyError, TypeError: it did not write that.
         """
-        failures = [Failure(**{**each, "row": tuple(each["row"])}) for each in document["failures"]]
         return cls(
-            number=int(document["number"]),
+            number=_of_type(int, document["number"]),
             after=key_from_json(document["after"]),
             upto=key_from_json(document["upto"]),
-            finished=bool(document["finished"]),
-            counts=Counts(**document["counts"]),
-            failures=tuple(failures),
+            finished=_of_type(bool, document["finished"]),
+            counts=_counts(document["counts"]),
+            failures=tuple(map(_failure, document["failures"])),
             held=tuple(key for key in map(key_from_json, document.get("held", ())) if key),
         )
+
+
+def _of_type(kind: type[_T], value: Any) -> _T:
+    if type(value) is not kind:
+        raise TypeError(f"no {kind.__name__}")
+    return value
+
+
+def _counts(document: Any) -> Counts:
+    if any(_of_type(int, number) < 0 for number in document.values()):
+        raise ValueError("a count below zero")
+    return Counts(**document)
+
+
+def _failure(document: Any) -> Failure:
+    # A table of checkpoints may have been written by others: its words are shown to a person.
+    words = {n: printable(_of_type(str, text)) for n, text in document.items() if n != "row"}
+    row = tuple(printable(_of_type(str, text)) for text in _of_type(list, document["row"]))
+    return Failure(row=row, **words)
 
 
 def cut(connection: Connection, table: RawTable, parts: int) -> list[Partition]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,17 +17,21 @@ except ImportError:  # Windows
 
 _MODE = 0o600
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+"""So that a named pipe is refused and not waited for."""
 
 
 def read_private(path: Path) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: it is not there, not readable, or a symbolic link.
+        OSError: it is not there, not readable, a symbolic link, or no regular file.
         PermissionError: others than its owner may write it, or its owner is another user.
     """
-    with os.fdopen(os.open(path, os.O_RDONLY | _NOFOLLOW), "rb") as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK), "rb") as file:
         status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
         if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
             raise PermissionError(0, "it is another user's, or others may write it")
         return file.read()

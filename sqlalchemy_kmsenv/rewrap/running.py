@@ -243,10 +243,12 @@ class Run:
 
     def _store(self) -> CheckpointStore | None:
         given = self._settings.checkpoint
-        if self._kind == VERIFY and isinstance(given, TableCheckpoint):
+        proves = self._kind == VERIFY or any(each.job.verify_material for each in self.columns)
+        if proves and isinstance(given, TableCheckpoint):
+            words = " with verify_material" if self._kind != VERIFY else ""
             raise ConfigurationError(
-                "verify takes no TableCheckpoint: whoever may write to the database that it looks"
-                " at could end it before its first row; give a file"
+                f"{self._kind}{words} takes no TableCheckpoint: whoever may write to the database"
+                " that it looks at could end it before its first row; give a file"
             )
         return None if given is None or self._dry_run else store_of(given)
 
@@ -272,12 +274,21 @@ class Run:
             partitions = kept.get(column.job.column, ())
             column.partitions = {partition.number: partition for partition in partitions}
             if isinstance(secret, str):
-                column.job = replace(column.job, secret=bytes.fromhex(secret))
+                column.job = replace(column.job, secret=_secret(secret))
         self._workshop.close_desks()
         return kept
 
     def _identity(self) -> dict[str, Any]:
         return identity_of(self._workshop, [column.job for column in self.columns])
+
+
+def _secret(kept: str) -> bytes:
+    try:
+        return bytes.fromhex(kept)
+    except ValueError as error:
+        raise CheckpointError(
+            "the checkpoint was altered: its secret is none. Remove it, and the job begins anew"
+        ) from error
 
 
 def _target(metadata: MetaData, column: str) -> Target:

@@ -125,7 +125,11 @@ class World:
         """Rows and their order, or what is told about a statement that gives none."""
         if not isinstance(result, CursorResult) or result.returns_rows:
             self.seen.append([tuple(plain(each) for each in row) for row in result])
-            return
+        else:
+            self.tell(result)
+
+    def tell(self, result: CursorResult[Any]) -> None:
+        """What is told about a statement that was not asked for rows."""
         told: list[Any] = [result.rowcount]
         for name in ("inserted_primary_key_rows", "returned_defaults_rows"):
             try:

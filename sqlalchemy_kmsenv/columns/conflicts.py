@@ -138,7 +138,7 @@ def _with_sets(clause: Any, table: Table | None, changes: Mapping[str, Any]) -> 
     attribute = "update_values_to_set" if hasattr(clause, "update_values_to_set") else "update"
     given = getattr(clause, attribute)
     sets = dict(given)
-    names = {_target_key(table, column_key(name)): name for name in sets}
+    names = {_set_key(table, name): name for name in sets}
     sets |= {names.get(key, key): value for key, value in changes.items()}
     copy = clause._clone()
     setattr(copy, attribute, list(sets.items()) if isinstance(given, list) else sets)
@@ -178,19 +178,27 @@ def _conflict(clause: Any, table: Table | None, unmatched: frozenset[str]) -> Co
     ]
     return Conflict(
         target,
-        {_target_key(table, column_key(key)): value for key, value in dict(sets).items()},
+        {_set_key(table, key): value for key, value in dict(sets).items()},
         None if table is None else table.key,
         [condition for condition in conditions if condition is not None],
     )
 
 
+def _set_key(table: Table | None, name: Any) -> str:
+    """The key of a column that is set: a string is a key, or else the name in the database."""
+    key = column_key(name)
+    return key if table is None or key in table.columns else _key_of_name(table, key)
+
+
 def _target_key(table: Table | None, element: Any) -> str:
+    """The key of a column that a conflict is on: a string is the name in the database."""
     if not isinstance(element, str):
         return str(getattr(element, "key", element))
-    # A string may be the name in the database, not the key in the MetaData.
-    if table is None or element in table.columns:
-        return element
-    return next((str(each.key) for each in table.columns if each.name == element), element)
+    return element if table is None else _key_of_name(table, element)
+
+
+def _key_of_name(table: Table, name: str) -> str:
+    return next((str(each.key) for each in table.columns if each.name == name), name)
 
 
 def _constraint_columns(table: Table, name: Any) -> frozenset[str]:

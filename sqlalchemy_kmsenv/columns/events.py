@@ -150,8 +150,8 @@ def _after_statement(
     execution = execution_of(statement)
     if execution is None:
         return
-    give_back(result.context, execution)
     if execution.late is not None:
         after_insert(connection, execution.late, result)
+    give_back(result.context, execution)
     if execution.hides_keys:
         hide_keys(result)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, Insert, Table
+from sqlalchemy import Sequence as KeySequence
 
 from sqlalchemy_kmsenv.columns.batch import Batch, all_null, described
 from sqlalchemy_kmsenv.columns.binding import Binding
@@ -28,6 +29,7 @@ from sqlalchemy_kmsenv.columns.insert_clauses import (
     returns_rows,
 )
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.stored_rows import Key
 from sqlalchemy_kmsenv.columns.transactions import Options, commits_by_itself
 
 _KNOWN_PREFIXES = {
@@ -138,7 +140,11 @@ class InsertBatch(Batch[Insert]):
 
     def tell_as_if_generated(self, key: str) -> None:
         """Let a result tell of a key that was taken ahead what it tells of a generated one."""
-        if self._inline_rows or returns_rows(self.statement):
+        if self._inline_rows or returns_rows(self.statement, explicitly=True):
+            return
+        if has_return_defaults(self.statement):
+            column = self.table.columns[key]
+            self.statement = self.statement.return_defaults(column, supplemental_cols=[column])
             return
         if len(self.rows) > 1:
             # Of many rows nothing, unless it is asked.
@@ -158,6 +164,37 @@ class InsertBatch(Batch[Insert]):
         """The parts that are known so far, by column key."""
         return dict(self._parts)
 
+    def known_keys(self) -> list[Key] | None:
+        """The primary key of each row, where the INSERT gives all of it and makes each row."""
+        columns = [self._known_or_none(each) for each in self.table.primary_key.columns]
+        known = [values for values in columns if values is not None and None not in values]
+        if self.may_skip or not columns or len(known) < len(columns):
+            return None
+        return list(zip(*known, strict=True))
+
+    def _known_or_none(self, column: Column[Any]) -> Sequence[Any] | None:
+        if column.key in self._changes:
+            return self._changes[column.key]
+        source = self.source(column)
+        if source is None or isinstance(source, FromDatabase):
+            return None
+        values = super().values(column, source)
+        return None if any(isinstance(each, FromDatabase) for each in values) else values
+
+    def leaves_key(self) -> bool:
+        """Whether the key is one that the database counts up, and the INSERT gives none."""
+        keys = list(self.table.primary_key.columns)
+        column = self.table.autoincrement_column
+        if column is None or len(keys) > 1:
+            return False
+        counts = self.connection.dialect.supports_sequences
+        if counts and isinstance(column.default, KeySequence):
+            return False
+        source = self.source(column)
+        if source is None:
+            return True
+        return not isinstance(source, FromDatabase) and all_null(super().values(column, source))
+
     def return_keys(self) -> bool:
         """Let the INSERT say which rows it makes; whether the driver counts rows as before."""
         keys = self.table.primary_key.columns
@@ -175,10 +212,11 @@ class InsertBatch(Batch[Insert]):
         if self.may_skip and self.connection.dialect.insert_returning:
             self._return_keys_too(many=many)
             return False
-        if many:
+        if many and (self.known_keys() is None or has_return_defaults(statement)):
             self.hides_keys = not has_return_defaults(statement)
             self.statement = statement.return_defaults(*keys, sort_by_parameter_order=True)
-        return not many
+            return False
+        return True
 
     def _return_keys_too(self, *, many: bool) -> None:
         """Also for SQLite, where SQLAlchemy would ask an upsert for nothing by itself."""
@@ -198,24 +236,29 @@ class InsertBatch(Batch[Insert]):
         """Whether it is an INSERT IGNORE."""
         return any("IGNORE" in prefix.upper() for prefix in prefixes(self.statement))
 
-    def why_keys_stay_unknown(self) -> str | None:
-        """Why the database cannot be asked which rows this INSERT made, and what to do."""
-        return next(self._obstacles(), None)
+    def why_keys_stay_unknown(self, wanted: str) -> str | None:
+        """Why the database cannot be asked which rows this INSERT made, and what to do.
 
-    def _obstacles(self) -> Iterator[str]:
+        ``wanted`` is what the rows would have to be given with.
+        """
+        return next(self._obstacles(wanted), None)
+
+    def _obstacles(self, wanted: str) -> Iterator[str]:
         statement, dialect = self.statement, self.connection.dialect
         if not self.table.primary_key.columns:
             yield "the table has no primary key to ask for; give it with each row"
         if commits_by_itself(self.connection):
             yield (
                 "this connection commits each statement by itself, so that a row could stay"
-                " without its value; begin a transaction, or give the key with each row"
+                f" without its value; begin a transaction, or give {wanted} with each row"
             )
         if any(conflict.sets for conflict in conflicts(statement)) or self._is_unknown_kind():
             yield (
-                "an INSERT that may change or replace rows does not say which it made; give the key"
-                " with each row"
+                "an INSERT that may change or replace rows does not say which it made; give"
+                f" {wanted} with each row"
             )
+        if self.known_keys() is not None and not returns_rows(statement):
+            return
         if self._inline_rows:
             yield (
                 "values([...]) does not return the keys in the order of its rows; execute"
@@ -224,23 +267,23 @@ class InsertBatch(Batch[Insert]):
         if is_inline(statement) or not self.table.implicit_returning:
             yield (
                 "inline() and implicit_returning=False keep it from being asked; leave them out, or"
-                " give the key with each row"
+                f" give {wanted} with each row"
             )
         several = len(self.rows) > 1
         if several and self.ignores() and dialect.name in ("mysql", "mariadb"):
             yield (
                 "an INSERT IGNORE of many rows does not say which it left out; insert them one by"
-                " one, or give the key with each row"
+                f" one, or give {wanted} with each row"
             )
         if several and dialect.name == "sqlite" and marks_key_as_sentinel(self.table):
             yield (
                 "insert_sentinel=True on it keeps SQLAlchemy from sorting what SQLite returns;"
-                " leave that out, insert the rows one by one, or give the key with each row"
+                f" leave that out, insert the rows one by one, or give {wanted} with each row"
             )
         if several and not dialect.insert_executemany_returning_sort_by_parameter_order:
             yield (
                 f"{dialect.name} does not return the keys of many rows; insert them one by one, add"
-                " the objects to a session, or give the key with each row"
+                f" the objects to a session, or give {wanted} with each row"
             )
 
     def _is_unknown_kind(self) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy_kmsenv.columns.batch import all_null, described
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.client_defaults import insert_default
-from sqlalchemy_kmsenv.columns.dml import Row, Rows, Source
+from sqlalchemy_kmsenv.columns.dml import FromDatabase, Row, Rows, Source
 from sqlalchemy_kmsenv.columns.generated_keys import take_ahead
 from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
 from sqlalchemy_kmsenv.columns.insert_clauses import select_names
@@ -113,7 +113,7 @@ def _unknown(batch: InsertBatch, bindings: Sequence[Binding]) -> dict[str, Bound
                 continue
             values = _given(batch, bound.column)
             if values is not None and None not in values:
-                _refuse_zero(batch, bound, values)
+                _refuse_zero(batch, bound.column, values)
                 batch.keep(bound, values)
             elif _server_makes(bound.column) and (values is None or all_null(values)):
                 unknown[bound.column.key] = bound
@@ -128,8 +128,7 @@ def _given(batch: InsertBatch, column: Column[Any]) -> Sequence[Any] | None:
     return None if source is None else batch.values(column, source)
 
 
-def _refuse_zero(batch: InsertBatch, bound: BoundColumn, values: Sequence[Any]) -> None:
-    column = bound.column
+def _refuse_zero(batch: InsertBatch, column: Column[Any], values: Sequence[Any]) -> None:
     generated = column is column.table.autoincrement_column
     if generated and batch.connection.dialect.name in ("mysql", "mariadb") and 0 in values:
         raise UnboundValueError(
@@ -171,13 +170,21 @@ def _leave_for_later(
 ) -> LateRows:
     """Insert empty cells, and have them sealed once the database has said the keys."""
     names = ", ".join(described(bound.column) for bound in unknown.values())
-    refused = batch.why_keys_stay_unknown()
+    of_the_key = all(bound.column.primary_key for bound in unknown.values())
+    refused = batch.why_keys_stay_unknown("the key" if of_the_key else names)
     if refused is not None:
         binding = writes[0][0]
         raise UnboundValueError(
             f"{described(binding.column)} is bound to {names}, which the database makes, and"
             f" {refused}"
         )
+    for column in batch.table.primary_key.columns:
+        if isinstance(batch.source(column), FromDatabase):
+            continue
+        given = _given(batch, column)
+        if given is not None and _server_makes(column) and all_null(given):
+            batch.drop(column.key)
+        _refuse_zero(batch, column, given or ())
     columns = []
     for binding, source, values in writes:
         columns.append(encode_values(binding, values, batch.connection.dialect))
@@ -194,6 +201,8 @@ def _leave_for_later(
         savepoints=open_savepoints(batch.connection),
         may_skip=batch.may_skip,
         recount=not batch.return_keys(),
+        known_keys=batch.known_keys(),
+        leaves_key=batch.leaves_key(),
     )
     ledger_of(batch.connection).expect(rows)
     return rows

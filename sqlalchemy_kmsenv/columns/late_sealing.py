@@ -45,7 +45,9 @@ def after_insert(connection: Connection, rows: LateRows, result: CursorResult[An
     """
     ledger = ledger_of(connection)
     if any(each is rows for each in ledger.under_way):
-        keys = [tuple(key) for key in result.inserted_primary_key_rows if key is not None]
+        keys = rows.known_keys
+        if keys is None:
+            keys = [tuple(key) for key in result.inserted_primary_key_rows if key is not None]
         if rows.may_skip and result.rowcount == 0:
             learn(ledger, rows, [], [])
         else:

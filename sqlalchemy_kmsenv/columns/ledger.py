@@ -41,6 +41,10 @@ class LateRows:
     """
     keys: list[Key] = field(default_factory=list)
     """The primary key of each row, once the database has said it."""
+    known_keys: list[Key] | None = None
+    """The primary key of each row, where the INSERT gives all of it."""
+    leaves_key: bool = False
+    """Whether the key is one that the database counts up, and the INSERT gives none."""
     savepoints: frozenset[str] = frozenset()
     """The savepoints that were open when the rows were inserted."""
     sent: bool | None = None

@@ -103,13 +103,11 @@ class _Returned:
         Raises:
             UnboundValueError: RETURNING has to have the primary key.
         """
-        if self._places is not None:
+        if self._places is not None or self._rows.known_keys is not None:
             return
-        key = list(self._rows.table.primary_key.columns)
-        generated = key == [self._rows.table.autoincrement_column]
-        known = generated and self._connection.dialect.name in _LAST_KEY
+        known = self._rows.leaves_key and self._connection.dialect.name in _LAST_KEY
         if not known or self._context._num_sentinel_cols:
-            names = ", ".join(column.key for column in key)
+            names = ", ".join(column.key for column in self._rows.table.primary_key.columns)
             raise UnboundValueError(
                 f"this INSERT returns rows of {self._rows.table.name} without their primary key"
                 f" ({names}), which the database makes and the encrypted columns are bound to; add"
@@ -125,7 +123,7 @@ class _Returned:
         """Of one statement of a batch that SQLAlchemy has made several statements of."""
         fetched: Sequence[Any] = self._fetchall(cursor)
         self._batches.append(len(fetched))
-        if self._places is None and fetched:
+        if self._places is None and self._rows.known_keys is None and fetched:
             self._last_keys.append(self._last_key())
         return fetched
 
@@ -153,7 +151,8 @@ class _Returned:
 
     def _keys(self, fetched: Sequence[Any]) -> list[tuple[Any, ...]]:
         if self._places is None:
-            return [(key,) for key in self._last_keys]
+            known = self._rows.known_keys
+            return [(key,) for key in self._last_keys] if known is None else known[: len(fetched)]
         processors = [self._processor(kind, place) for place, kind in self._places]
         return [
             tuple(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Connection,
     Engine,
     Integer,
@@ -25,7 +26,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql
+from sqlalchemy.exc import DBAPIError
 
+from sqlalchemy_kmsenv.columns.own_operators import equal
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.rewrap.exclusion import held_name
 from sqlalchemy_kmsenv.rewrap.partitions import Partition
@@ -96,11 +99,12 @@ class TableCheckpoint:
     def keep(self, connection: Connection, column: str, partition: Partition) -> None:
         """Write how far a partition is, in the transaction of its page."""
         rows = _table(self)
-        same = update(rows).where(
-            rows.c.job == self.job,
-            rows.c.column_name == column,
-            rows.c.part == partition.number,
+        named = (
+            (rows.c.job, self.job),
+            (rows.c.column_name, column),
+            (rows.c.part, partition.number),
         )
+        same = update(rows).where(*(equal(c, v, connection.dialect) for c, v in named))
         connection.execute(same.values(state=_dumped(partition.to_keep.to_json())))
 
 
@@ -196,8 +200,10 @@ class TableStore:
 
     def load(self, engine: Engine) -> tuple[Any, Kept] | None:
         """What the table says; it is made where it is missing."""
-        self._rows.create(engine, checkfirst=True)
-        mine = self._rows.c.job == self._given.job
+        # Another job may have made it in between, or the answer that it is missing be a lie.
+        with suppress(DBAPIError):
+            self._rows.create(engine, checkfirst=True)
+        mine = self._mine(engine)
         with engine.connect() as connection:
             query = select(self._rows).where(mine).order_by(self._rows.c.part)
             found = connection.execute(query).all()
@@ -235,7 +241,10 @@ class TableStore:
             self._clear(connection)
 
     def _clear(self, connection: Connection) -> None:
-        connection.execute(delete(self._rows).where(self._rows.c.job == self._given.job))
+        connection.execute(delete(self._rows).where(self._mine(connection)))
+
+    def _mine(self, on: Engine | Connection) -> ColumnElement[bool]:
+        return equal(self._rows.c.job, self._given.job, on.dialect)
 
     def _row(self, column: str, part: int, state: Any) -> dict[str, Any]:
         name = self._given.job

@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, not_, or_, tuple_
+from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, not_, or_
+from sqlalchemy.engine import Dialect
 
+from sqlalchemy_kmsenv.columns.own_operators import compared
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.printable import printable
 
@@ -62,18 +64,16 @@ def bound_parameters(prefix: str, key: Key) -> dict[str, Any]:
 
 
 def behind(
-    columns: Sequence[ColumnElement[Any]], prefix: str, dialect_name: str
+    columns: Sequence[ColumnElement[Any]], prefix: str, dialect: Dialect
 ) -> ColumnElement[bool]:
     """The condition "the key is greater than the parameters", so that an index serves it.
 
     PostgreSQL and SQLite go to the place in the index for a comparison of rows;
     MySQL and MariaDB for the same written out with OR.
     """
-    bounds = [bindparam(f"{prefix}_{i}", type_=each.type) for i, each in enumerate(columns)]
-    if len(columns) == 1:
-        return columns[0] > bounds[0]
-    if dialect_name not in ("mysql", "mariadb"):
-        return tuple_(*columns) > tuple_(*bounds)
+    bounds = _bounds(columns, prefix)
+    if len(columns) == 1 or dialect.name not in ("mysql", "mariadb"):
+        return compared(columns, ">", bounds, dialect)
     alternatives = [
         and_(
             *(c == b for c, b in zip(columns[:i], bounds[:i], strict=True)), columns[i] > bounds[i]
@@ -84,15 +84,17 @@ def behind(
 
 
 def up_to(
-    columns: Sequence[ColumnElement[Any]], prefix: str, dialect_name: str
+    columns: Sequence[ColumnElement[Any]], prefix: str, dialect: Dialect
 ) -> ColumnElement[bool]:
     """The condition "the key is not greater than the parameters"."""
-    bounds = [bindparam(f"{prefix}_{i}", type_=each.type) for i, each in enumerate(columns)]
-    if len(columns) == 1:
-        return columns[0] <= bounds[0]
-    if dialect_name not in ("mysql", "mariadb"):
-        return tuple_(*columns) <= tuple_(*bounds)
-    return and_(columns[0] <= bounds[0], not_(behind(columns, prefix, dialect_name)))
+    bounds = _bounds(columns, prefix)
+    if len(columns) == 1 or dialect.name not in ("mysql", "mariadb"):
+        return compared(columns, "<=", bounds, dialect)
+    return and_(columns[0] <= bounds[0], not_(behind(columns, prefix, dialect)))
+
+
+def _bounds(columns: Sequence[ColumnElement[Any]], prefix: str) -> list[BindParameter[Any]]:
+    return [bindparam(f"{prefix}_{i}", type_=each.type) for i, each in enumerate(columns)]
 
 
 def _part_to_json(part: Any) -> list[Any]:

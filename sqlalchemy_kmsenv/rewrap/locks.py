@@ -12,10 +12,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv import defaults
+from sqlalchemy_kmsenv.columns.own_operators import equal, one_of
 from sqlalchemy_kmsenv.errors import KmsEnvError
 from sqlalchemy_kmsenv.rewrap.keyed import Key
 from sqlalchemy_kmsenv.rewrap.tables import RawTable
@@ -81,7 +83,7 @@ class RowLocks:
 
     def __init__(self, table: RawTable) -> None:
         self._table = table
-        self._skips = table.dialect_name in ("postgresql", "mysql", "mariadb")
+        self._skips = table.dialect.name in ("postgresql", "mysql", "mariadb")
 
     def free(self, connection: Connection, writes: Sequence[Write]) -> list[Write]:
         """Those whose rows are locked now, by this transaction, or are not there any more."""
@@ -103,10 +105,10 @@ class RowLocks:
         if len(columns) == 1:
             (column,) = columns
             given = [key[0] for key in keys]
-            these = column.in_(bindparam("kmsenv_keys", given, type_=column.type, expanding=True))
+            these = one_of(column, "kmsenv_keys", connection.dialect, given)
         else:
             # Spelled out: MariaDB would scan, and lock, the whole table for a list of tuples.
-            these = or_(*(_is(columns, key) for key in keys))
+            these = or_(*(_is(columns, key, connection.dialect) for key in keys))
         query = select(*columns).where(these)
         if self._table.hint:
             query = query.with_hint(self._table.bare, self._table.hint)
@@ -116,5 +118,5 @@ class RowLocks:
             yield tuple(row)
 
 
-def _is(columns: Sequence[ColumnElement[Any]], key: Key) -> ColumnElement[bool]:
-    return and_(*(column == part for column, part in zip(columns, key, strict=True)))
+def _is(columns: Sequence[ColumnElement[Any]], key: Key, dialect: Dialect) -> ColumnElement[bool]:
+    return and_(*(equal(column, part, dialect) for column, part in zip(columns, key, strict=True)))

@@ -35,6 +35,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv import defaults
+from sqlalchemy_kmsenv.columns.own_operators import equal, one_of
 from sqlalchemy_kmsenv.envelope import FINGERPRINT_BYTES, MATERIAL_HINT_BYTES, InlineReference
 from sqlalchemy_kmsenv.keyring import ContextPairs
 from sqlalchemy_kmsenv.rewrap.targets import Target
@@ -136,7 +137,8 @@ class Renewals:
         """Put an entry in the place of one that turned out to be false."""
         with self._engine.begin() as connection:
             values = self._row(name, renewal)
-            connection.execute(update(_ROWS).where(_ROWS.c.name == name).values(values))
+            same = equal(_ROWS.c.name, name, connection.dialect)
+            connection.execute(update(_ROWS).where(same).values(values))
         self._remember({name: renewal})
 
     def clear(self) -> None:
@@ -144,13 +146,15 @@ class Renewals:
         with self._lock:
             self._latest.clear()
         with suppress(DBAPIError), self._engine.begin() as connection:
-            connection.execute(delete(_ROWS).where(_ROWS.c.place == self._place))
+            here = equal(_ROWS.c.place, self._place, connection.dialect)
+            connection.execute(delete(_ROWS).where(here))
 
     def _read(self, connection: Connection, names: list[str]) -> dict[str, Renewal]:
         found = {}
         for start in range(0, len(names), _NAMES_A_STATEMENT):
             some = names[start : start + _NAMES_A_STATEMENT]
-            for row in connection.execute(select(_ROWS).where(_ROWS.c.name.in_(some))):
+            these = one_of(_ROWS.c.name, "names", connection.dialect, some)
+            for row in connection.execute(select(_ROWS).where(these)):
                 found[row.name] = Renewal(bytes(row.wrapped), row.source, row.proof)
         return found
 

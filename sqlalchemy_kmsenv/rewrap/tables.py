@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Connection,
@@ -31,6 +32,7 @@ from sqlalchemy_kmsenv.columns import PackedCell
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.built_in import BuiltIn
 from sqlalchemy_kmsenv.columns.late_updates import database_set
+from sqlalchemy_kmsenv.columns.own_operators import equal, equal_to_one
 from sqlalchemy_kmsenv.columns.transactions import Options, schema_of
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.rewrap.keyed import Key, behind, bound_parameters, key_text, up_to
@@ -95,7 +97,7 @@ class RawTable:
         self.cell = self.bare.c[cell.name]
         self._bindings = bindings
         self.prefix_bytes = prefix_bytes
-        self.dialect_name = engine.dialect.name
+        self.dialect = engine.dialect
         self._pages: dict[tuple[bool, bool], Select[Any]] = {}
 
     def page(
@@ -146,10 +148,14 @@ class RawTable:
         wanted = sorted({total * number // parts for number in range(1, parts)} - {0, total})
         if not wanted:
             return []
-        number = func.row_number().over(order_by=self.key).label("kmsenv_number")
+        # A function of another name where PostgreSQL would look through search_path.
+        own = func.pg_catalog if self.dialect.name == "postgresql" else func
+        counted = own.row_number(type_=BigInteger())
+        number = counted.over(order_by=self.key).label("kmsenv_number")
         numbered = select(*self.key, number).subquery()
         columns = [numbered.c[each.name] for each in self.key]
-        query = select(*columns).where(numbered.c.kmsenv_number.in_(wanted))
+        these = equal_to_one(numbered.c.kmsenv_number, wanted, self.dialect)
+        query = select(*columns).where(these)
         found = connection.execute(query.order_by(numbered.c.kmsenv_number))
         return [tuple(row) for row in found]
 
@@ -167,9 +173,9 @@ class RawTable:
         if query is None:
             query = select(*self._columns(self.prefix_bytes)).order_by(*self.key)
             if after:
-                query = query.where(behind(self.key, _AFTER, self.dialect_name))
+                query = query.where(behind(self.key, _AFTER, self.dialect))
             if upto:
-                query = query.where(up_to(self.key, _UPTO, self.dialect_name))
+                query = query.where(up_to(self.key, _UPTO, self.dialect))
             self._pages[after, upto] = query
         return query
 
@@ -189,7 +195,7 @@ class RawTable:
     def same_key(self) -> list[ColumnElement[bool]]:
         """The conditions that name a row by ``key_parameters``."""
         return [
-            each == bindparam(name, type_=each.type)
+            equal(each, bindparam(name, type_=each.type), self.dialect)
             for each, name in zip(self.key, self.key_names, strict=True)
         ]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Integer,
@@ -21,6 +22,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from sqlalchemy_kmsenv.columns.built_in import BuiltIn
+from sqlalchemy_kmsenv.columns.own_operators import equal, one_of
 from sqlalchemy_kmsenv.columns.renderings import POSTGRESQL_JOIN
 from sqlalchemy_kmsenv.columns.transactions import counts_rows
 from sqlalchemy_kmsenv.rewrap.keyed import Key
@@ -154,12 +156,13 @@ class CellWriter:
         cell = self._table.cell
         new: ColumnElement[Any] = bindparam(NEW, type_=Binary())
         start = BuiltIn(func.substr(cell, 1, literal(old_size, Integer()), type_=Binary()))
-        where = [*self._rows(way), start == bindparam(OLD, type_=Binary())]
+        old: BindParameter[bytes] = bindparam(OLD, type_=Binary())
+        where = [*self._rows(way), equal(start, old, self._table.dialect)]
         if way != "replace":
             behind = literal(old_size + 1, Integer())
             rest = BuiltIn(func.substr(cell, behind, type_=Binary()))
             new = Joined(new, rest)
-            if self._table.dialect_name in ("mysql", "mariadb"):
+            if self._table.dialect.name in ("mysql", "mariadb"):
                 # CONCAT makes NULL of what is longer than max_allowed_packet.
                 where.append(new.is_not(None))
             if self._table.bytes_at_most is not None:
@@ -176,7 +179,7 @@ class CellWriter:
         if way != "at once":
             return self._table.same_key()
         (key,) = self._table.key
-        return [key.in_(bindparam(_KEYS, type_=key.type, expanding=True))]
+        return [one_of(key, _KEYS, self._table.dialect)]
 
 
 def _by_header(writes: Sequence[Write]) -> tuple[list[Sequence[Write]], list[Write]]:

@@ -75,8 +75,7 @@ def branches(value: Any) -> Iterator[Any]:
     elif isinstance(value, Case):
         for _, result in value.whens:
             yield from branches(result)
-        if value.else_ is not None:
-            yield from branches(value.else_)
+        yield from branches(value.else_)
     else:
         yield value
 
@@ -95,8 +94,7 @@ def deciding(value: Any) -> Iterator[Any]:
         for condition, result in value.whens:
             yield condition
             yield from deciding(result)
-        if value.else_ is not None:
-            yield from deciding(value.else_)
+        yield from deciding(value.else_)
 
 
 def _clause(value: Any) -> Any:

@@ -15,8 +15,10 @@ _INFO_KEY = "sqlalchemy_kmsenv.logical_names"
 VIEW = "is_view"
 """``Table(info={"is_view": True})``: what Alembic's recipes call it too."""
 
+_Name = tuple[str, str]
+"""Of a table and of a column, as values are bound to them."""
 _Place = tuple[str, str]
-"""The key of a table in its MetaData, and the name of a column."""
+"""The key of a table in its MetaData, and the key of a column in its table."""
 
 
 def claim_logical_name(table: Table, column: Column[Any], encrypted: Encrypted[Any]) -> None:
@@ -31,9 +33,9 @@ def claim_logical_name(table: Table, column: Column[Any], encrypted: Encrypted[A
     """
     if encrypted.same_rows or table.info.get(VIEW):
         return
-    claimed: dict[_Place, _Place] = table.metadata.info.setdefault(_INFO_KEY, {})
+    claimed: dict[_Name, _Place] = table.metadata.info.setdefault(_INFO_KEY, {})
     name = logical_names(column, encrypted.name)
-    place = (table.key, column.name)
+    place = (table.key, column.key)
     holder = claimed.get(name)
     if holder is not None and holder != place and _still_there(table, holder, name):
         raise ConfigurationError(
@@ -44,7 +46,7 @@ def claim_logical_name(table: Table, column: Column[Any], encrypted: Encrypted[A
     claimed[name] = place
 
 
-def _still_there(table: Table, holder: _Place, name: _Place) -> bool:
+def _still_there(table: Table, holder: _Place, name: _Name) -> bool:
     """Whether a column has a name that it once took: its table may be gone, or defined anew."""
     # A table that is being defined may not be in its MetaData yet.
     other = table if table.key == holder[0] else table.metadata.tables.get(holder[0])

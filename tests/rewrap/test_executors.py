@@ -154,6 +154,8 @@ def test_a_source_shows_no_password():
         ("tests.rewrap.dask_models", "no import path"),
         ("tests.rewrap.dask_models:Absent", "has no 'Absent'"),
         (7, "7 leads to no MetaData"),
+        (lambda: lambda: Base, "leads to no MetaData"),
+        (lambda: 7, "leads to no MetaData"),
     ],
 )
 def test_a_source_that_leads_to_no_metadata_is_refused(given, words):
@@ -167,3 +169,5 @@ def test_a_source_may_name_a_base_a_metadata_or_a_function():
     assert metadata_of("tests.rewrap.dask_models:Base") is Base.metadata
     assert metadata_of("tests.rewrap.dask_models:Base.metadata") is Base.metadata
     assert metadata_of(Base) is Base.metadata
+    assert metadata_of(lambda: Base) is Base.metadata
+    assert metadata_of(lambda: Base.metadata) is Base.metadata

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -17,10 +24,15 @@ from sqlalchemy_kmsenv.rewrap.partitions import Partition
 from sqlalchemy_kmsenv.rewrap.slices import Pace, SliceResult, run_slice
 
 _LOG = logging.getLogger(__name__)
+_WAIT_SECONDS = 0.2
 
 
 class WorkerLostError(Exception):
     """A worker of an executor died, or could not begin; its text is for the report."""
+
+
+class _NotTakenError(Exception):
+    """An executor was given work, and raised the cause of this."""
 
 
 class Crew:
@@ -58,9 +70,16 @@ class Crew:
         where = settings.source or self._workshop
         try:
             return self._executor.submit(run_slice, where, job, partition, pace, should_stop)
-        except BrokenExecutor as error:
+        except KmsEnvError:
+            raise
+        except Exception as error:
+            if settings.executor is None:
+                raise
+            # Broken or shut down: what others are at work on is still waited for.
             failed: Future[SliceResult] = Future()
-            failed.set_exception(error)
+            not_taken = _NotTakenError()
+            not_taken.__cause__ = error
+            failed.set_exception(not_taken)
             return failed
 
     def result(self, future: Future[SliceResult]) -> SliceResult:
@@ -74,14 +93,23 @@ class Crew:
             result = future.result()
         except KmsEnvError:
             raise
+        except _NotTakenError as error:
+            raise WorkerLostError(
+                f"the executor takes no work ({_in_words(error.__cause__)}); run the job again with"
+                " one that is open until its end"
+            ) from error
+        except CancelledError as error:
+            raise WorkerLostError(
+                "the work of the executor was cancelled; run the job again with one that is open"
+                " until its end"
+            ) from error
         except Exception as error:
             if self._settings.source is None:
                 raise
             # BrokenProcessPool, KilledWorker of Dask, what could not be sent or imported there.
             _LOG.warning("a worker failed", exc_info=True)
-            words = printable(str(error).strip().partition("\n")[0])
             raise WorkerLostError(
-                f"a worker was lost or failed ({type(error).__name__}: {words}); was it out of"
+                f"a worker was lost or failed ({_in_words(error)}); was it out of"
                 " memory, or does it lack the models? Its pages are done again"
             ) from error
         self._seen.add(result.process)
@@ -92,6 +120,17 @@ class Crew:
         # Before anybody has said or reported anything, as many as there can be.
         known = max(self._said, len(self._seen)) or active
         return max(1, min(known, active))
+
+
+def _in_words(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {printable(str(error).strip().partition(chr(10))[0])}"
+
+
+def ended(flying: Iterable[Future[SliceResult]]) -> set[Future[SliceResult]]:
+    """The futures that are done, for which this waits a moment."""
+    done, others = wait(flying, timeout=_WAIT_SECONDS, return_when=FIRST_COMPLETED)
+    # What ``shutdown(cancel_futures=True)`` cancels is never told to those who wait.
+    return done | {each for each in others if each.cancelled()}
 
 
 class _Here(Executor):

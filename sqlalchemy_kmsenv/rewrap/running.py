@@ -7,11 +7,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Future,
-    wait,
-)
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -21,7 +17,7 @@ from sqlalchemy import Engine, MetaData
 from sqlalchemy_kmsenv.columns.attached import keyring_of
 from sqlalchemy_kmsenv.errors import ConfigurationError, KeyServiceError
 from sqlalchemy_kmsenv.rewrap.checkpoints import CheckpointStore, Kept, TableCheckpoint, store_of
-from sqlalchemy_kmsenv.rewrap.crew import Crew, WorkerLostError
+from sqlalchemy_kmsenv.rewrap.crew import Crew, WorkerLostError, ended
 from sqlalchemy_kmsenv.rewrap.decoding import Convert
 from sqlalchemy_kmsenv.rewrap.desks import ColumnJob, Workshop
 from sqlalchemy_kmsenv.rewrap.identity import identity_of
@@ -43,7 +39,6 @@ from sqlalchemy_kmsenv.rewrap.targets import (
 from sqlalchemy_kmsenv.rewrap.work import VERIFY
 
 _STOPPED = "it was asked to stop"
-_WAIT_SECONDS = 0.2
 _SECRET, _SECRET_BYTES = "secret", 32
 
 
@@ -212,8 +207,7 @@ class Run:
                     partition = waiting.popleft()
                     future = crew.begin(column.job, partition, active)
                     flying[future] = partition.number
-                done, _ = wait(flying, timeout=_WAIT_SECONDS, return_when=FIRST_COMPLETED)
-                for future in done:
+                for future in ended(flying):
                     del flying[future]
                     try:
                         result = crew.result(future)

@@ -133,6 +133,29 @@ def test_threads_of_the_caller_need_no_source(notes: Notes):
     assert report.counts.rewritten == 57
 
 
+@on("sqlite")
+def test_executor_that_is_shut_down_stops_the_job_with_a_report(notes: Notes):
+    """Before the job, and from within: what was cancelled is never told to those who wait."""
+    notes.key.rotate()
+    closed = ThreadPoolExecutor(1)
+    closed.shutdown()
+    report = rewrap(notes.engine, notes.metadata, executor=closed)
+    assert not report.ok
+    assert "takes no work (RuntimeError: cannot schedule new" in (report.stopped or "")
+
+    pool = ThreadPoolExecutor(1)
+    report = rewrap(
+        notes.engine, notes.metadata, executor=pool, partitions=8,
+        on_progress=lambda _: pool.shutdown(wait=False, cancel_futures=True),
+    )  # fmt: skip
+    assert not report.ok
+    assert "cancelled" in (report.stopped or "")
+    assert report.counts.rewritten > 0
+
+    with ThreadPoolExecutor(1) as pool:
+        assert rewrap(notes.engine, notes.metadata, executor=pool).ok
+
+
 def test_another_process_needs_a_source(notes: Notes):
     """A Keyring holds data keys, and is never pickled."""
     with ProcessPoolExecutor(1) as pool, pytest.raises(ConfigurationError, match="JobSource"):

@@ -143,7 +143,11 @@ class _Upsert:
         nothing = "with ON CONFLICT DO NOTHING"
         if self._batch.connection.dialect.name in ("mysql", "mariadb"):
             nothing = keeping_all(self._batch.table)
-        natural = f" If {', '.join(target)} name the row, declare it with identity={target!r}."
+        natural = (
+            f" If the row is named by {', '.join(target)}, declare it with identity={target!r}."
+        )
+        if set(target) == {each.column.key for each in binding.identity}:
+            natural = " A text is found here whatever its case, and only the new one's is known."
         return (
             f"this upsert sets {described(binding.column)}, and the row that it keeps may have"
             f" another {names} than the one that the value is sealed for. Let the conflict be on"

@@ -243,6 +243,19 @@ def test_a_natural_key_in_another_spelling_leaves_the_value_readable(spelled, en
     assert list(read(engine, model.phone, model.id).values()) == ["1"]
 
 
+@on("mariadb")
+def test_identity_that_is_declared_is_not_advised_again(engine, models):
+    """The row that is kept may spell it otherwise, and its own value would stay."""
+    old = models.Contact.__table__.c.phone
+    statement = upserting(
+        "mariadb", models.Contact, lambda new: {"phone": func.coalesce(new.phone, old)}
+    )
+    with engine.connect() as connection:
+        with pytest.raises(UnboundValueError, match="found here whatever its case") as told:
+            connection.execute(statement, {"crm_id": "a", "phone": "1"})
+    assert "identity=" not in str(told.value)
+
+
 def test_a_natural_key_that_is_not_the_identity_is_named_as_a_way_out(database, engine, models):
     """The upsert by name keeps another key; the words say which declaration would do."""
     statement = upserting(

@@ -250,9 +250,9 @@ def test_identity_that_is_declared_is_not_advised_again(engine, models):
     statement = upserting(
         "mariadb", models.Contact, lambda new: {"phone": func.coalesce(new.phone, old)}
     )
-    with engine.connect() as connection:
-        with pytest.raises(UnboundValueError, match="found here whatever its case") as told:
-            connection.execute(statement, {"crm_id": "a", "phone": "1"})
+    words = "found here whatever its case"
+    with engine.connect() as connection, pytest.raises(UnboundValueError, match=words) as told:
+        connection.execute(statement, {"crm_id": "a", "phone": "1"})
     assert "identity=" not in str(told.value)
 
 

@@ -191,7 +191,8 @@ def _set_key(table: Table | None, name: Any) -> str:
 def _target_key(table: Table | None, element: Any) -> str:
     """The key of a column that a conflict is on: a string is the name in the database."""
     if not isinstance(element, str):
-        return str(getattr(element, "key", element))
+        # SQLAlchemy 2.0 keeps attributes of a class as they are, which have names of their own.
+        return str(getattr(_clause(element), "key", element))
     return element if table is None else _key_of_name(table, element)
 
 

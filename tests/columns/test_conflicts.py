@@ -18,6 +18,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.orm import registry
 
 from sqlalchemy_kmsenv import Encrypted, UnboundValueError, attach_keyrings
 from tests.conftest import on
@@ -93,6 +94,30 @@ def test_a_text_in_index_elements_is_a_name_of_the_database(swapped, key, databa
             upsert(engine, statement, **given, refused=refused)
     expected = {"text": OLD[2], "secret": OLD[3], own: f"new {own}"}
     assert rows(engine, table) == [(1, 5, *expected.values())]
+
+
+@on("sqlite", "postgresql")
+@pytest.mark.parametrize("key", ["id", "number"])
+def test_an_attribute_in_index_elements_is_the_column_that_it_maps(key, database, engine, made):
+    """Whatever it is called, and the other column is."""
+    table = made(*keys(unique=True))
+
+    class Row:
+        id: Any
+        number: Any
+
+    mapping = registry()
+    mapping.map_imperatively(Row, table, properties={"id": table.c.number, "number": table.c.id})
+    attribute = Row.number if key == "id" else Row.id
+    new = DIALECTS[database].insert(table)
+    given = {"id": 1, "number": 6} if key == "id" else {"id": 2, "number": 5}
+    own, other = ("text", "secret") if key == "id" else ("secret", "text")
+    for name, refused in [(own, False), (other, True)]:
+        statement = new.on_conflict_do_update(
+            index_elements=[attribute], set_={name: new.excluded[name]}
+        )
+        upsert(engine, statement, **given, refused=refused)
+    mapping.dispose()
 
 
 @on("sqlite", "postgresql")

@@ -69,8 +69,8 @@ def checked_name(name: str | None) -> str | None:
     """
     if name is None:
         return None
-    table, dot, column = name.rpartition(".")
-    if not dot or not table or not column:
+    table, _, column = name.rpartition(".")
+    if not table or not column:
         raise ConfigurationError(
             f'Encrypted(name={name!r}) takes a logical "table.column", such as "pings.position"'
         )

@@ -45,7 +45,7 @@ class Batch(Generic[S]):
         self._inserts = isinstance(statement, Insert)
         self.table = table
         self.rows: Rows = rows or [{}]
-        self._inline = inline_values(statement, self.rows)
+        self._inline = inline_values(statement, table, self.rows)
         self.defaulted: list[Column[Any]] = []
         """The columns whose defaults were evaluated here, for SQLAlchemy."""
         self.given: dict[str, tuple[str, Sequence[Any]]] = {}

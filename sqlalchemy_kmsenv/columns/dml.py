@@ -86,14 +86,13 @@ def _emitted_table(statement: Insert | Update) -> Any:
     return annotations.get(f"_emit_{kind}_table")
 
 
-def inline_values(statement: Insert | Update, rows: Rows) -> dict[str, InlineValue]:
-    """The values that the statement itself carries, by column key."""
-    written = table_of(statement)
-    columns = {} if written is None else dict(written.columns)
+def inline_values(statement: Insert | Update, table: Table, rows: Rows) -> dict[str, InlineValue]:
+    """The values that the statement itself carries for its table, by column key."""
+    columns = table.columns
     return {
         column_key(key): InlineValue(key, source_of(value, rows, columns.get(column_key(key))))
         for key, value in _pairs(statement)
-        if not _is_of_another_table(written, key)
+        if not _is_of_another_table(table, key)
     }
 
 
@@ -125,12 +124,12 @@ def _pairs(statement: Insert | Update) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def _is_of_another_table(written: Table | None, key: Any) -> bool:
+def _is_of_another_table(written: Table, key: Any) -> bool:
     """Whether ``values()`` sets it in another table, as MySQL can and the ORM's bulk does."""
     if isinstance(key, str):
         return False
     table = getattr(_plain_column(key), "table", None)
-    return isinstance(table, Table) and table.key != getattr(written, "key", None)
+    return isinstance(table, Table) and table.key != written.key
 
 
 def copy_of(statement: S) -> S:
@@ -245,8 +244,7 @@ def column_key(key: Any) -> str:
 
 
 def _plain_column(key: Any) -> Column[Any]:
-    clause = key.__clause_element__() if hasattr(key, "__clause_element__") else key
-    column: Column[Any] = clause
+    column: Column[Any] = key.__clause_element__()
     return column
 
 

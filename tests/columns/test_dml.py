@@ -14,15 +14,15 @@ TABLE = Table("t", MetaData(), Column("id", Integer, primary_key=True), Column("
 
 def test_values_are_found_under_the_keys_of_their_columns():
     """``_values`` on both lines of releases, ``_ordered_values`` on 2.0."""
-    given = dml.inline_values(insert(TABLE).values(id=1, v="x"), [{}])
+    given = dml.inline_values(insert(TABLE).values(id=1, v="x"), TABLE, [{}])
     assert {key: value.source for key, value in given.items()} == {
         "id": dml.FromStatement(1), "v": dml.FromStatement("x"),
     }  # fmt: skip
     ordered = update(TABLE).ordered_values((TABLE.c.v, "x"))
-    assert dml.inline_values(ordered, [{}])["v"].source == dml.FromStatement("x")
-    named = dml.inline_values(update(TABLE).values(v=bindparam("p")), [{"p": "y"}])
+    assert dml.inline_values(ordered, TABLE, [{}])["v"].source == dml.FromStatement("x")
+    named = dml.inline_values(update(TABLE).values(v=bindparam("p")), TABLE, [{"p": "y"}])
     assert named["v"].source == dml.FromParameters("p")
-    expression = dml.inline_values(update(TABLE).values(v=TABLE.c.id), [{}])
+    expression = dml.inline_values(update(TABLE).values(v=TABLE.c.id), TABLE, [{}])
     assert isinstance(expression["v"].source, dml.FromDatabase)
 
 

@@ -102,3 +102,19 @@ def test_a_text_that_is_a_key_is_stored_as_it_is(key, engine, metadata, keyring)
         connection.execute(insert(table), {"id": name, "v": "old"})
         connection.execute(update(table).where(table.c.id == name).values(v="new"))
         assert connection.scalars(select(table.c.v)).all() == ["new"]
+
+
+def test_a_value_may_be_longer_than_64_kib(engine, metadata, keyring):
+    """MySQL and MariaDB cut a BLOB there, or refuse what is longer."""
+    table = Table(
+        "kmsenv_long",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("v", Encrypted(String)),
+    )
+    attach_keyrings(metadata, keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(table), {"id": 1, "v": "x" * 70_000})
+        assert connection.scalar(select(table.c.v)) == "x" * 70_000

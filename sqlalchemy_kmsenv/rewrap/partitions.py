@@ -117,7 +117,7 @@ def _bounds(connection: Connection, table: RawTable, parts: int) -> list[Key]:
         return table.sampled_keys(connection, parts)
     least, greatest = table.extremes(connection)
     if type(least) is not int or type(greatest) is not int:
-        return [] if least is None else table.sampled_keys(connection, parts)
+        return table.sampled_keys(connection, parts)
     span = greatest - least + 1
     steps = (least - 1 + span * number // parts for number in range(1, parts))
     return [(step,) for step in steps if least <= step < greatest]

@@ -184,7 +184,15 @@ def test_the_checkpoint_of_another_keyring_is_refused(notes: Notes, tmp_path, jo
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "job": {}, "columns": {"a": [1]}}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 2}',
+        '{"format": 1, "job": {}, "columns": {"a": [1]}}',
+        '{"format": 1, "job": {}, "columns": {"a": [{"number": 0, "after": [["int", "+5"]]}]}}',
+    ],
 )
 def test_a_damaged_file_is_refused(notes: Notes, tmp_path, content):
     """A guess could leave rows out."""

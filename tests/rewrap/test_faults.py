@@ -1,17 +1,19 @@
 """What a job does when the key service or the database fails under it."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, event, insert
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
 from sqlalchemy_kmsenv import (
     AwsKms,
     Keyring,
     KeyServiceDeniedError,
     KeyServiceUnavailableError,
+    KeyStateError,
     LocalKms,
     attach_keyrings,
 )
@@ -164,16 +166,18 @@ def test_a_key_that_is_disabled_half_way_stops_the_job(notes: Notes, tmp_path):
     assert survey(notes.engine, notes.metadata).ok
 
 
-def test_a_database_that_fails_once_is_asked_again(notes: Notes):
-    """A deadlock with the application, or a connection that was lost."""
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError, InternalError])
+def test_a_database_that_is_away_for_a_second_is_asked_again(notes: Notes, error):
+    """A deadlock with the application, a connection that was lost, a server that restarts."""
     notes.key.rotate()
-    failures = [2]
+    back: list[float] = []
 
     @event.listens_for(notes.engine, "before_cursor_execute")
     def fail(_, __, sql, *___):
-        if sql.startswith("UPDATE") and failures[0]:
-            failures[0] -= 1
-            raise OperationalError(sql, {}, Exception("deadlock found"))
+        if sql.startswith("UPDATE"):
+            back.append(time.monotonic() + 1)
+            if time.monotonic() < back[0]:
+                raise error(sql, {}, Exception("server is gone"))
 
     report = rewrap(notes.engine, notes.metadata)
 
@@ -233,7 +237,8 @@ def test_connections_that_the_server_cuts_are_opened_again(notes: Notes):
     assert report.counts.rewritten == 27
 
 
-def test_the_preflight_says_what_is_missing_before_the_first_row(notes: Notes):
+@pytest.mark.parametrize("error", [KeyServiceDeniedError, KeyStateError])
+def test_the_preflight_says_what_is_missing_before_the_first_row(notes: Notes, error):
     """Not after an hour, and not one permission at a time."""
 
     class Refusing(Interfering):
@@ -243,7 +248,7 @@ def test_the_preflight_says_what_is_missing_before_the_first_row(notes: Notes):
 
         def refuse(self, context, **_):
             if context["kmsenv:column"] == "secret":
-                raise deny()
+                raise error("refused")
 
     notes.key.rotate()
     attach_keyrings(notes.metadata, default=Keyring(Refusing(notes.key)))

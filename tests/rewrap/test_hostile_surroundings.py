@@ -186,6 +186,8 @@ def test_a_key_of_another_service_is_refused_before_the_first_row(notes: Notes, 
 
     report = rewrap(notes.engine, notes.metadata, preflight=False, give_up_after=1000)
     assert {failure.error for failure in report.columns[0].failures} == {"RouteError"}
+    there = f"from {notes.key.resolve()} to {Elsewhere().resolve()}:"
+    assert all(there in failure.message for failure in report.columns[0].failures)
 
 
 def test_a_lost_worker_process_ends_in_a_report(notes: Notes, tmp_path):

@@ -61,10 +61,10 @@ def test_rows_that_are_held_are_left_and_named(notes: Notes, job, batch_size):
 
 @SERVERS
 def test_a_job_comes_back_to_rows_that_were_held(notes: Notes):
-    """Most locks are of transactions that last a moment."""
+    """Most locks are of transactions that last a moment; some last a little longer."""
     notes.key.rotate()
     holding = Holding(notes, [4, 11])
-    timer = threading.Timer(0.5, holding.end)
+    timer = threading.Timer(2, holding.end)
     seen: list[Any] = []
 
     def told(progress: Any) -> None:
@@ -176,6 +176,32 @@ def test_a_locked_table_ends_the_wait_not_the_job(notes: Notes):
     assert {failure.error for failure in report.columns[0].failures} == {"RowHeldError"}
     assert report.counts.failed == 27
     assert rewrap(notes.engine, notes.metadata, columns=[notes.table.c.text]).ok
+
+
+@SERVERS
+def test_more_rows_than_a_job_remembers_are_named_at_once(notes: Notes, monkeypatch):
+    """Memory has a bound, and so has a checkpoint."""
+    monkeypatch.setattr("sqlalchemy_kmsenv.defaults.REWRAP_HELD_ROWS", 2)
+    notes.key.rotate()
+    holding = Holding(notes, [4, 11, 12, 20])
+    pages: list[Any] = []
+
+    def told(progress: Any) -> None:
+        pages.append(progress.counts)
+        if len(pages) == 1:
+            holding.end()
+
+    report = rewrap(
+        notes.engine, notes.metadata, columns=[notes.table.c.text], batch_size=30, on_progress=told
+    )
+
+    assert (pages[0].rows, pages[0].failed) == (28, 2)
+    assert (report.counts.rows, report.counts.rewritten, report.counts.failed) == (30, 25, 2)
+    failures = report.columns[0].failures
+    assert [(f.row, f.error) for f in failures] == [
+        (("12",), "RowHeldError"),
+        (("20",), "RowHeldError"),
+    ]
 
 
 @pytest.mark.usefixtures("checkpoint_table")

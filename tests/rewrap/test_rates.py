@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from sqlalchemy_kmsenv.errors import KeyServiceUnavailableError
 from sqlalchemy_kmsenv.rewrap import rewrap, survey
-from sqlalchemy_kmsenv.rewrap.meter import Budget
+from sqlalchemy_kmsenv.rewrap.meter import Budget, Meter
 from tests.conftest import on
 from tests.rewrap.conftest import Notes
 from tests.rewrap.dask_models import Base
@@ -51,6 +52,22 @@ def test_a_budget_is_paid_by_all_threads_together():
     assert paid == [pytest.approx(5.1), pytest.approx(5.2), pytest.approx(5.3)]
     assert budget.pay(10, rate=100, began=50.0) == pytest.approx(50.1)
     assert budget.pay(10, rate=None, began=7.0) == 7.0
+
+
+def test_the_first_wait_for_a_key_service_is_short():
+    """Most throttling is over at once; half a second more for each call would be hours."""
+    asked: list[int] = []
+
+    def ask() -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            raise KeyServiceUnavailableError("throttled", operation="ReEncrypt", code="Throttling")
+        return "answer"
+
+    meter = Meter(patience_seconds=0.5)
+
+    assert meter.call(ask) == "answer"
+    assert meter.kms_calls == len(asked) == 2
 
 
 @pytest.mark.parametrize("partitions", [2, 64])

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from sqlalchemy_kmsenv import Keyring, LocalKms, attach_keyrings
-from sqlalchemy_kmsenv.rewrap import survey
+from sqlalchemy_kmsenv.rewrap import Counts, survey
 from tests.rewrap.conftest import Notes
 
 
@@ -15,8 +15,17 @@ def test_a_survey_counts_by_key_and_by_material(notes: Notes, tmp_path):
     attach_keyrings(notes.metadata, default=Keyring(notes.key))
     notes.fill(10, start=100)
 
-    found = survey(notes.engine, notes.metadata, batch_size=7, workers=2).columns[0]
+    told: dict[str, Counts] = {}
+    report = survey(
+        notes.engine,
+        notes.metadata,
+        batch_size=7,
+        workers=2,
+        on_progress=lambda progress: told.update({progress.column: progress.counts}),
+    )
 
+    found = report.columns[0]
+    assert told[found.column] == Counts(rows=40, current=36, null=4)
     arn = notes.key.resolve()
     assert [(k.key_arn, k.material_hint, k.envelopes, k.at_target) for k in found.keys] == [
         (arn, notes.key.material_ids[-1][:16], 9, True),

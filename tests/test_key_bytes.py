@@ -271,6 +271,47 @@ def test_a_data_key_of_another_length_is_nowhere_afterwards(tmp_path):
     assert not found_in(caught.value, [short])
 
 
+KINDS = [bytes, bytes.hex, lambda key: memoryview(key).toreadonly(), lambda key: [key]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_data_key_of_another_type_is_nowhere_afterwards(tmp_path, kind):
+    """What cannot be overwritten is refused, and no frame keeps it."""
+
+    class OtherKms(CountingKms):
+        def generate_data_key(self, context):
+            made = super().generate_data_key(context)
+            return replace(made, plaintext=kind(PLAINTEXT))
+
+        def unwrap(self, wrapped, context, *, key_arn):
+            super().unwrap(wrapped, context, key_arn=key_arn)
+            return kind(PLAINTEXT)
+
+    key = LocalKms.create(tmp_path / "k.json")
+    reference = parse_header(seal(Keyring(key))).reference
+    keyring = Keyring(OtherKms(key))
+    for error in refusals(
+        lambda: seal(keyring),
+        lambda: keyring.opening_key(PAIRS, reference),
+        lambda: keyring.confirm(PAIRS, reference),
+    ):
+        assert isinstance(error, KeyServiceError)
+        assert not found_in(error, [PLAINTEXT])
+
+
+@pytest.mark.parametrize("answer", [None, (PLAINTEXT,), {"plaintext": PLAINTEXT}])
+def test_an_answer_of_another_form_is_refused(tmp_path, answer):
+    """Not by an AttributeError, with what it holds in the frames."""
+
+    class OtherKms(CountingKms):
+        def generate_data_key(self, context):
+            return answer
+
+    with pytest.raises(KeyServiceError, match="no GeneratedDataKey") as caught:
+        seal(Keyring(OtherKms(LocalKms.create(tmp_path / "k.json"))))
+    assert not found_in(caught.value, [PLAINTEXT])
+
+
 def test_ciphers_show_no_key_and_are_not_pickled():
     """They are what frames refer to instead of keys."""
     for cipher in (ValueCipher(PLAINTEXT), WrappingCipher(PLAINTEXT)):

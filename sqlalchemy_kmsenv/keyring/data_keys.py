@@ -126,12 +126,20 @@ class OpeningKey:
         self.deadline = float("-inf")
 
 
-def cipher_of(data_key: bytearray) -> ValueCipher:
+def cipher_of(data_key: bytearray | None) -> ValueCipher:
     """The cipher of a data key, which is overwritten.
 
     Raises:
-        KeyServiceError: it is of another length.
+        KeyServiceError: it is of another length, or of a type that cannot be overwritten.
     """
+    given = type(data_key).__name__
+    if not isinstance(data_key, (bytearray, memoryview)) or getattr(data_key, "readonly", False):
+        # Gone before the raise: error reporters show the variables of frames.
+        del data_key
+        raise KeyServiceError(
+            f"the KMS gave a data key as {given}, and not as a bytearray, which is overwritten"
+            " after use; mend the object that was given to Keyring (Kms says what it returns)"
+        )
     try:
         if len(data_key) != DATA_KEY_BYTES:
             raise KeyServiceError(

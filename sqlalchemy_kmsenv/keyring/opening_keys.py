@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from sqlalchemy_kmsenv.aead import ValueCipher
 from sqlalchemy_kmsenv.envelope import UNKNOWN_MATERIAL, InlineReference, material_hint
 from sqlalchemy_kmsenv.errors import KmsEnvError, WrongCellError
 from sqlalchemy_kmsenv.keyring.data_keys import Clock, OpeningKey, cipher_of
@@ -85,10 +86,8 @@ class OpeningKeys:
         context = self._context_of(pairs)
         with self._watch.kms_call("unwrap", context) as used:
             kms, used.key_arn = self._services.of(reference.fingerprint)
-            data_key = kms.unwrap(reference.wrapped, context, key_arn=used.key_arn)
-            used.answered(data_key)
+            cipher = _unwrapped(kms, reference, context, used)
             told = material_hint(used.material_id)
-            cipher = cipher_of(data_key)
             if not cipher.commits_to(reference.commitment) or told not in (
                 UNKNOWN_MATERIAL,
                 reference.material_hint,
@@ -120,15 +119,25 @@ class OpeningKeys:
         with self._watch.kms_call("unwrap", context) as used:
             used.material_id = material_of(reference.material_hint)
             used.key_arn = name.key_arn
-            data_key = kms.unwrap(reference.wrapped, context, key_arn=name.key_arn)
-            used.answered(data_key)
-            cipher = cipher_of(data_key)
+            cipher = _unwrapped(kms, reference, context, used)
             if not cipher.commits_to(name.commitment):
                 raise CommitmentError(
                     "the envelope does not commit to the data key that it carries"
                 )
         deadline = made_at + self._policy.max_age_seconds
         return OpeningKey(cipher, deadline=deadline, clock=self._clock)
+
+
+def _unwrapped(
+    kms: Kms, reference: InlineReference, context: Mapping[str, str], used: UsedKey
+) -> ValueCipher:
+    data_key = kms.unwrap(reference.wrapped, context, key_arn=str(used.key_arn))
+    try:
+        used.answered(data_key)
+        return cipher_of(data_key)
+    finally:
+        # What cannot be overwritten must not stand in this frame when that is refused.
+        del data_key
 
 
 @lru_cache(maxsize=4096)

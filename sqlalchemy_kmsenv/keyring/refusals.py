@@ -38,7 +38,10 @@ class Refusals:
         kind, message, request_id = type(error), str(error), error.request_id
 
         def refusal() -> WrongCellError:
-            return kind(message, request_id=request_id)
+            # Not by its constructor: that of an error of a Kms's own may take anything.
+            again: WrongCellError = kind.__new__(kind, message)
+            again.request_id = request_id
+            return again
 
         while len(self._kept) >= defaults.REFUSALS_MAX_KEPT:
             self._kept.pop(next(iter(self._kept)), None)

@@ -83,7 +83,7 @@ class Revocations:
 
 
 def _listed(revoked: Iterable[str]) -> Iterable[str]:
-    if isinstance(revoked, (str, bytes)):
+    if isinstance(revoked, (str, bytes)) or not isinstance(revoked, Iterable):
         raise ConfigurationError("Keyring(revoked=...) takes a list of commitments")
     return revoked
 

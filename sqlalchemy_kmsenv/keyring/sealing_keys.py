@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
+from typing import Any
 
 from sqlalchemy_kmsenv.aead import ValueCipher
 from sqlalchemy_kmsenv.envelope import InlineReference, material_hint
+from sqlalchemy_kmsenv.errors import KeyServiceError
 from sqlalchemy_kmsenv.keyring.data_keys import Clock, SealingKey, cipher_of
 from sqlalchemy_kmsenv.keyring.flights import FlightStore
 from sqlalchemy_kmsenv.keyring.inquiries import ContextPairs
@@ -62,8 +64,13 @@ class SealingKeys:
         context = self._context_of(pairs)
         with self._watch.kms_call("generate", context) as used:
             generated = self._services.wrapping.generate_data_key(context)
-            used.answered(generated)
-            cipher = cipher_of(generated.plaintext)
+            try:
+                used.answered(generated)
+                cipher = _usable_cipher(generated)
+            except KeyServiceError:
+                # It may hold a data key that could not be overwritten.
+                del generated
+                raise
         reference = InlineReference(
             self._services.note(generated.key_arn),
             material_hint(generated.material_id),
@@ -71,3 +78,20 @@ class SealingKeys:
             generated.wrapped,
         )
         return SealingKey(cipher, reference, self._policy, made_at=made_at, clock=self._clock)
+
+
+def _usable_cipher(generated: Any) -> ValueCipher:
+    given = type(generated).__name__
+    parts = [getattr(generated, name, None) for name in ("wrapped", "key_arn", "material_id")]
+    kinds: tuple[Any, ...] = ((bytes, bytearray), (str,), (str, type(None)))
+    if not all(isinstance(part, kind) for part, kind in zip(parts, kinds, strict=True)):
+        # As in cipher_of.
+        del generated
+        raise KeyServiceError(
+            f"the KMS answered to generate_data_key with {given}, which is no GeneratedDataKey, or"
+            " has parts of other types; mend the object that was given to Keyring"
+        )
+    try:
+        return cipher_of(getattr(generated, "plaintext", None))
+    finally:
+        del generated

@@ -64,7 +64,7 @@ class LocalKms:
     ) -> None:
         """Open the key file at ``path``, which ``create`` made."""
         # Absolute, once: a later chdir must not lead to another file.
-        self._path = Path(path).absolute()
+        self._path = _absolute(path)
         # Stamp and key in one attribute: replaced as one, so that reading needs no lock.
         self._loaded = local_file.read(self._path)
         self._arn = self._loaded[1].arn
@@ -79,7 +79,7 @@ class LocalKms:
         Raises:
             ConfigurationError: the file exists, or its directory does not.
         """
-        path = Path(path).absolute()
+        path = _absolute(path)
         if not path.parent.is_dir():
             message = f"the directory of {path} does not exist: make it first, for its owner alone"
             raise ConfigurationError(message)
@@ -228,6 +228,12 @@ class LocalKms:
             raise ConfigurationError(message)
         self._loaded = loaded
         return loaded[1]
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    if "\0" in os.fspath(path):
+        raise ConfigurationError(f"{path!r} names no file: a path holds no NUL; fix the path")
+    return Path(path).absolute()
 
 
 def _header(arn: str, material: Material) -> bytes:

@@ -63,10 +63,13 @@ def read(path: Path) -> tuple[Stamp, LocalKey]:
         ConfigurationError: the file cannot be read, others than its owner could
             read it, or it is no key file.
     """
-    handle = _open_private(path)
-    with os.fdopen(handle, "rb") as file:
-        stamp = _stamp_of(os.fstat(file.fileno()))
-        key = parse(file.read())
+    try:
+        with os.fdopen(_open_private(path), "rb") as file:
+            stamp = _stamp_of(os.fstat(file.fileno()))
+            key = parse(file.read())
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror}): restore it from a backup"
+        raise ConfigurationError(message) from error
     if key is None:
         message = (
             f"{path} is not a LocalKms key file of format {_FORMAT}: restore it from a backup, "

@@ -213,3 +213,28 @@ def test_refusals_and_forms_are_bounded(kms, monkeypatch):
     for form in [*forms, forms[0]]:
         keyring.opening_key(PAIRS, form)
     assert len(keyring._opening._shelf._forms) == 3
+
+
+class OwnError(WrongCellError):
+    """One of a ``Kms``'s own, whose constructor takes something else."""
+
+    def __init__(self, where, what):
+        super().__init__(f"{what} in {where}")
+
+
+def test_a_refusal_of_a_class_of_its_own_comes_again_as_it_was(local):
+    """The second read was a TypeError, of the constructor."""
+
+    class Own(CountingKms):
+        def unwrap(self, wrapped, context, *, key_arn):
+            calls.append(wrapped)
+            raise OwnError("Mars", "damage")
+
+    calls: list[bytes] = []
+    keyring = Keyring(Own(local))
+    reference = reference_of(seal(Keyring(local), b"a")[0])
+
+    for _ in range(2):
+        with pytest.raises(OwnError, match="damage in Mars"):
+            keyring.opening_key(PAIRS, reference)
+    assert len(calls) == 1

@@ -1,5 +1,7 @@
 """A data key that may have leaked is believed nowhere: cold, warm, in jobs, and for sealing."""
 
+from typing import Any
+
 import pytest
 
 from sqlalchemy_kmsenv import ConfigurationError, RevokedKeyError, WrongCellError, defaults
@@ -139,5 +141,7 @@ def test_what_is_no_commitment_is_refused(kms, leaked, wrong):
         Keyring(kms, revoked=[wrong])
     with pytest.raises(ConfigurationError, match="64 hexadecimal digits"):
         open_one(Keyring(kms, revoked_from=lambda: [wrong]), leaked)
-    with pytest.raises(ConfigurationError, match="list of commitments"):
-        Keyring(kms, revoked=name_of(leaked))
+    no_lists: list[Any] = [name_of(leaked), None, 7]
+    for one in no_lists:
+        with pytest.raises(ConfigurationError, match="list of commitments"):
+            Keyring(kms, revoked=one)

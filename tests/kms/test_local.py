@@ -541,6 +541,20 @@ def test_a_lock_file_that_cannot_be_made_is_an_outage_and_not_a_crash(kms, path)
     assert caught.value.code == "EISDIR"
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="Linux only")
+def test_a_file_that_the_disk_does_not_give_is_refused():
+    """The error of the system names no way out."""
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        LocalKms("/proc/self/mem")
+
+
+def test_a_path_that_no_file_can_have_is_refused(tmp_path):
+    """It comes from a configuration, and is no error of Python's."""
+    for make in (LocalKms, LocalKms.create):
+        with pytest.raises(ConfigurationError, match="names no file"):
+            make(f"{tmp_path}/a\0b")
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux only")
 def test_a_refused_file_is_closed(kms, path):
     """A process that retries would run out of files."""

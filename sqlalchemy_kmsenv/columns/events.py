@@ -30,6 +30,7 @@ from sqlalchemy_kmsenv.columns.returned_rows import sending
 from sqlalchemy_kmsenv.columns.row_logging import mute, unmute
 from sqlalchemy_kmsenv.columns.schema_uses import refuse_uses_of_envelopes
 from sqlalchemy_kmsenv.columns.sealed_check import add_sealed_check
+from sqlalchemy_kmsenv.columns.sqlite_encoding import check_encoding
 from sqlalchemy_kmsenv.columns.transactions import Options
 from sqlalchemy_kmsenv.columns.updating import seal_update
 from sqlalchemy_kmsenv.columns.variants import type_and_variants
@@ -125,6 +126,8 @@ def _seal_statement(
         return statement, many, single
     names = (binding.column.name for binding in bindings.values())
     note_encrypted(connection, table, names, options)
+    if any(binding.bound_columns for binding in bindings.values()):
+        check_encoding(connection)
     sealed: Insert | Update
     if isinstance(statement, Insert):
         sealed, sealed_rows = seal_insert(

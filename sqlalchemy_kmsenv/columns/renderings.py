@@ -97,14 +97,26 @@ def _postgresql_datetime(utc: str, end: str) -> Rendering:
     )
 
 
+def _postgresql_text(text: str) -> str:
+    """The UTF-8 of a text; what no row has been named by, where two texts have the same."""
+    utf8 = f"pg_catalog.convert_to({text}, 'UTF8')"
+    encoding = "CAST(pg_catalog.getdatabaseencoding() AS pg_catalog.text)"
+    return (
+        f"CASE WHEN pg_catalog.int4eq(pg_catalog.strpos('{_SEVERAL_CODES}', {encoding}), 0)"
+        f" OR pg_catalog.texteq(pg_catalog.convert_from({utf8}, 'UTF8'), {text})"
+        f" THEN pg_catalog.encode({utf8}, 'hex') ELSE 'x' END"
+    )
+
+
+_SEVERAL_CODES = "EUC_TW EUC_JP MULE_INTERNAL"
+"""Encodings of PostgreSQL's databases in which a character may have several."""
+
 # Whoever may CREATE in a schema of search_path makes functions, types and operators of the
 # same names: a name without its schema may be theirs (CVE-2018-1058), and lie about the row.
 # So no simple CASE either, whose = would be looked up in the path.
 _POSTGRESQL: _Texts = {
     (INT_PART, Form.ONLY): Rendering("CAST({0} AS pg_catalog.text)"),
-    (STR_PART, Form.ONLY): Rendering(
-        "pg_catalog.encode(pg_catalog.convert_to(CAST({0} AS pg_catalog.text), 'UTF8'), 'hex')"
-    ),
+    (STR_PART, Form.ONLY): Rendering(_postgresql_text("CAST({0} AS pg_catalog.text)")),
     (BYTES_PART, Form.ONLY): Rendering("pg_catalog.encode({0}, 'hex')"),
     # Takes a uuid alone: text would have several spellings of one.
     (UUID_PART, Form.NATIVE): Rendering("pg_catalog.encode(pg_catalog.uuid_send({0}), 'hex')"),

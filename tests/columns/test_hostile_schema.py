@@ -42,6 +42,7 @@ NAMES = (
     "convert_to", "encode", "to_char", "uuid_send", "replace", "lower", "date_ge", "date_le",
     "timestamp_ge", "timestamp_le", "timezone", "nextval", "generate_series", "to_regclass",
     "pg_get_serial_sequence", "has_sequence_privilege", "textlike", "substr", "length",
+    "strpos", "int4eq", "texteq", "convert_from", "getdatabaseencoding",
 )  # fmt: skip
 OPERATORS = ("||", "=", "<>", ">=", "<=", "<", ">")
 TYPES = ("text", "bytea", "uuid", "date", "regclass", "name")

@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
+    create_engine,
     insert,
     literal,
     select,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql
 
-from sqlalchemy_kmsenv import Encrypted, KmsEnvError, attach_keyrings
+from sqlalchemy_kmsenv import ConfigurationError, Encrypted, KmsEnvError, attach_keyrings
 from sqlalchemy_kmsenv.columns.bound_columns import bound_columns
 from sqlalchemy_kmsenv.columns.packing import PackedCell
 from tests.columns.test_key_types import KEYS, OF_STATE, Guid, precise
@@ -219,6 +220,62 @@ def test_a_value_beside_a_date_that_python_lacks_is_refused_and_not_none(engine,
         connection.execute(text("UPDATE kmsenv_ends SET day = 'infinity'"))
         with pytest.raises(KmsEnvError):
             connection.scalars(select(table.c.v)).all()
+
+
+@on("postgresql")
+@pytest.mark.parametrize(
+    ("encoding", "codes"), [("EUC_TW", "a1f0 8ea1a1f0"), ("EUC_JP", "ade2 8fa2f1")]
+)
+def test_two_codes_of_one_character_name_two_rows(encoding, codes, engine):
+    """PostgreSQL takes both, and makes the same UTF-8 of them."""
+    name = f"{engine.url.database}_{encoding.lower()}"
+    admin = create_engine(engine.url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        made = f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'"
+        connection.execute(text(made))
+    table = Table(
+        "kmsenv_codes",
+        MetaData(),
+        Column("n", Integer, primary_key=True),
+        Column("key", String, nullable=False),
+    )
+    other = create_engine(engine.url.set(database=name), connect_args={"client_encoding": "utf8"})
+    with other.begin() as connection:
+        table.create(connection)
+        for n, code in enumerate([*codes.split(), "61"]):
+            value = f"convert_from(decode('{code}', 'hex'), '{encoding}')"
+            connection.execute(text(f"INSERT INTO kmsenv_codes VALUES ({n}, {value})"))
+        (_, one), (_, two), (_, plain) = connection.execute(sections(table)).all()
+    other.dispose()
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+    assert bytes(one) != bytes(two)
+    assert bytes(plain) == b"s61:"
+
+
+@on("sqlite")
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_database_in_utf_16_is_refused_before_anything_is_written(encoding, metadata, keyring):
+    """The text of a part would be in UTF-16, too, and no value could be opened."""
+    table = Table(
+        "kmsenv_wide",
+        metadata,
+        Column("key", Integer, primary_key=True),
+        Column("v", Encrypted(String)),
+        Column("w", Encrypted(String, bind="column")),
+    )
+    attach_keyrings(metadata, default=keyring)
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA encoding = '{encoding}'")
+        metadata.create_all(connection)
+        for statement in (insert(table), table.update().where(table.c.key == 1)):
+            with pytest.raises(ConfigurationError, match="in UTF-8"):
+                connection.execute(statement.values(key=1, v="x"))
+        assert connection.execute(select(table.c.v)).all() == []
 
 
 @on("mariadb")

@@ -140,11 +140,11 @@ def _bound_column(table: Table, name: str, where: str, role: str) -> BoundColumn
             f"{where}: {role} column {name!r} is computed by the database, so its value is not"
             " known when a value is sealed; name a column that the application writes"
         )
-    _refuse_changing(column, where, role)
+    refuse_changing(column, where, role)
     return _of_kind(column, f"{where}: {role} column {name!r}", role)
 
 
-def _refuse_changing(column: Column[Any], where: str, role: str) -> None:
+def refuse_changing(column: Column[Any], where: str, role: str) -> None:
     """Refuse a column whose values change where no statement says so."""
     described = f"{where}: {role} column {column.name!r}"
     if column.onupdate is not None or column.server_onupdate is not None:

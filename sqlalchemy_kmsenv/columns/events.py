@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Connection, Insert, Table, Update, event
+from sqlalchemy import Column, Connection, ForeignKeyConstraint, Insert, Table, Update, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import FromStatement, Mapper
 
@@ -42,6 +42,7 @@ def listen() -> None:
     """Install the hooks; called once, when the package is imported."""
     event.listen(Column, "after_parent_attach", _adopt_column)
     event.listen(Table, "after_parent_attach", _check_defined_table)
+    event.listen(ForeignKeyConstraint, "after_parent_attach", _look_again)
     event.listen(Table, "before_create", _check_table)
     event.listen(Table, "after_create", _note_created_table)
     event.listen(Mapper, "after_mapper_constructed", _check_mapped_tables)
@@ -75,6 +76,11 @@ def _adopt_column(column: Column[Any], parent: Any) -> None:
             claim_logical_name(parent, column, column.type)
         if column.type.check and isinstance(parent, Table):
             add_sealed_check(parent, column)
+
+
+def _look_again(_: ForeignKeyConstraint, parent: Any) -> None:
+    if isinstance(parent, Table):
+        forget_plan(parent)
 
 
 def _check_defined_table(table: Table, _: Any) -> None:

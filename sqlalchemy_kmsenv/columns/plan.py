@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Column, Table
 
 from sqlalchemy_kmsenv.columns.binding import Binding
+from sqlalchemy_kmsenv.columns.bound_columns import refuse_changing
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 
 _ATTRIBUTE = "_sqlalchemy_kmsenv_plan"
@@ -44,13 +45,23 @@ def encrypted_columns(table: Table) -> dict[str, Binding]:
             for column in table.columns
             if isinstance(column.type, Encrypted)
         }
+        for binding in plan.bindings.values():
+            _refuse_changing(binding)
         plan.columns = list(table.columns)
         setattr(table, _ATTRIBUTE, plan)
     return plan.bindings
 
 
+def _refuse_changing(binding: Binding) -> None:
+    # A foreign key may come after the column that it is of, when a binding was worked out already.
+    where = f"{binding.column.table.name}.{binding.column.name}"
+    for role, bound in (("identity", binding.identity), ("scope", binding.scope)):
+        for each in bound:
+            refuse_changing(each.column, where, role)
+
+
 def forget_plan(table: Table) -> None:
-    """Look at the columns anew: one was added, or put in the place of another."""
+    """Look at the columns anew: one was added or replaced, or got a foreign key."""
     setattr(table, _ATTRIBUTE, None)
 
 

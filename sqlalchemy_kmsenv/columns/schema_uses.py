@@ -1,4 +1,8 @@
-"""What in the definition of a table reads an encrypted column: keys, indexes, CHECK, computed."""
+"""What in the definition of a table reads an encrypted column: keys, indexes, CHECK, computed.
+
+Reads the private ``_render_exprs`` of PostgreSQL's ``ExcludeConstraint``, which alone has what is
+no column; seen on 2.0.36 and 2.1.9 (``tests/columns/test_schema_uses.py`` holds it to that).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 from sqlalchemy import CheckConstraint, Column, Table, TextClause, UniqueConstraint
 from sqlalchemy.schema import Constraint
 from sqlalchemy.sql import ClauseElement, operators
-from sqlalchemy.sql.elements import BinaryExpression, Null
+from sqlalchemy.sql.elements import BinaryExpression, ColumnClause, Null
 from sqlalchemy.sql.schema import ColumnCollectionConstraint
 
 from sqlalchemy_kmsenv.columns.plan import encrypted_columns
@@ -69,20 +73,28 @@ def _uses_of_constraint(constraint: Constraint) -> Iterator[tuple[str, str, Sequ
     elif isinstance(constraint, ColumnCollectionConstraint):
         where = getattr(constraint, "where", None)
         what = f"{type(constraint).__name__} {name}".rstrip()
-        yield what, "Take it out", [*constraint.columns, where]
+        excluded = [each for each, *_ in getattr(constraint, "_render_exprs", ())]
+        yield what, "Take it out", [*constraint.columns, where, *excluded]
 
 
 def _reads(expression: Any, column: Column[Any]) -> bool:
     """Whether ``expression`` looks at more of a column than whether it is NULL."""
-    if isinstance(expression, TextClause):
-        return _text_reads(expression.text, column.name)
-    if isinstance(expression, str):
-        return _text_reads(expression, column.name)
+    if isinstance(expression, (str, TextClause)):
+        sql = expression if isinstance(expression, str) else expression.text
+        return _text_reads(sql, column.name)
     if not isinstance(expression, ClauseElement) or _asks_for_null(expression):
         return False
     if isinstance(expression, Column):
         return expression is column
+    if isinstance(expression, ColumnClause) and expression.table is None:
+        return _named(expression, column.name)
     return any(_reads(part, column) for part in expression.get_children())
+
+
+def _named(expression: ColumnClause[Any], name: str) -> bool:
+    """Whether a ``column()`` is of this name, or a ``literal_column()`` reads it."""
+    read = _text_reads(expression.name, name) if expression.is_literal else expression.name == name
+    return bool(read)
 
 
 def _asks_for_null(expression: ClauseElement) -> bool:

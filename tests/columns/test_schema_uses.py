@@ -9,14 +9,18 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
     String,
     Table,
     UniqueConstraint,
+    column,
+    create_engine,
     func,
     insert,
+    literal_column,
     select,
     text,
 )
@@ -67,6 +71,11 @@ USES = {
     "partial index of PostgreSQL": lambda sql: payees(
         Index("ix", "other", postgresql_where=text(sql))
     ),
+    "literal column in an index": lambda sql: payees(Index("ix", "other", literal_column(sql))),
+    "function of a literal column": lambda sql: payees(
+        Index("ix", func.lower(literal_column(sql)))
+    ),
+    "exclusion": lambda sql: payees(ExcludeConstraint((text(sql), "="))),
     "computed column": lambda sql: payees(other=Column("other", String(40), Computed(sql))),
     "partitions": lambda sql: payees(postgresql_partition_by=sql),
 }
@@ -103,6 +112,30 @@ def test_expressions_are_looked_through():
         # A table that is complete is looked at again before it is made.
         with pytest.raises(ConfigurationError, match=r"payees\.iban is encrypted"):
             table.dispatch.before_create(table, None)
+
+
+def test_column_that_is_only_named_is_found_by_its_name():
+    """``sa.column()`` belongs to no table before the index does."""
+    with pytest.raises(ConfigurationError, match=r"payees\.iban is encrypted, and the index"):
+        payees(Index("ix", "other", func.lower(column("iban"))))
+    payees(Index("ix", "other", func.lower(column("other"))))
+
+
+def test_foreign_key_that_comes_late_is_refused_like_an_early_one(keyring):
+    """Whatever was looked at before: the database would take the row away from its values."""
+    metadata = MetaData()
+    Table("banks", metadata, Column("code", String(9), primary_key=True))
+    table = Table(
+        "accounts", metadata, Column("bank", String(9), primary_key=True),
+        Column("note", Encrypted(String)),
+    )  # fmt: skip
+    attach_keyrings(metadata, default=keyring)
+    with create_engine("sqlite://").connect() as connection:
+        metadata.create_all(connection)
+        connection.execute(insert(table), {"bank": "a", "note": "x"})
+        table.append_constraint(ForeignKeyConstraint(["bank"], ["banks.code"], onupdate="CASCADE"))
+        with pytest.raises(ConfigurationError, match="ON UPDATE CASCADE"):
+            connection.execute(insert(table), {"bank": "b", "note": "x"})
 
 
 def test_null_may_be_asked_for_in_an_expression(engine, metadata, keyring):

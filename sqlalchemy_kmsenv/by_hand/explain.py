@@ -28,6 +28,7 @@ from sqlalchemy_kmsenv.errors import (
 )
 from sqlalchemy_kmsenv.keyring import CommitmentError
 from sqlalchemy_kmsenv.keyring.data_keys import OpeningKey
+from sqlalchemy_kmsenv.keyring.revocations import UnreadListError
 from sqlalchemy_kmsenv.printable import printable
 
 
@@ -82,7 +83,8 @@ def explain(
 
     Raises:
         UnboundValueError: ``row`` lacks what the value is bound to.
-        ConfigurationError: no encrypted column, or no keyring is attached.
+        ConfigurationError: no encrypted column, no keyring is attached, or its list of
+            revoked data keys cannot be read.
     """
     binding = binding_of(column)
     (section,) = sections_of(binding, [row])
@@ -149,6 +151,8 @@ class _Search:
         except WrongCellError:
             return self._of_another_context()
         except ConfigurationError as error:
+            if isinstance(error, UnreadListError):
+                raise
             return self._found(Finding.OTHER_KMS_KEY, f"{error}.")
         except KeyServiceError as error:
             return self._found(

@@ -24,6 +24,7 @@ from sqlalchemy_kmsenv.errors import (
 )
 from sqlalchemy_kmsenv.keyring import CommitmentError, ContextPairs, Keyring, RefusalKind
 from sqlalchemy_kmsenv.keyring.data_keys import OpeningKey
+from sqlalchemy_kmsenv.keyring.revocations import UnreadListError
 from sqlalchemy_kmsenv.keyring.stats import Counts
 
 _UNDECODABLE = object()
@@ -173,6 +174,9 @@ class CarefulReader:
                 request_id=error.request_id,
             )
             raise self._refusal(foreign, kind, section, reference, pairs) from error
+        except UnreadListError:
+            # Not this value's matter: neither counted nor marked.
+            raise
         except ConfigurationError as error:
             unlisted = ConfigurationError(f"{cell}: {error}")
             kind = RefusalKind.OTHER_KMS_KEY

@@ -14,6 +14,10 @@ ReadRevoked = Callable[[], Iterable[str]]
 """Says which commitments are revoked now, in hexadecimal; ``RevokedDataKeys`` is one."""
 
 
+class UnreadListError(ConfigurationError):
+    """Which data keys are revoked is not known: no stored value is to blame for that."""
+
+
 class Revocations:
     """The commitments of ``Keyring(revoked=[...])``, and those that ``revoked_from`` tells.
 
@@ -46,7 +50,7 @@ class Revocations:
         """Ask the source, unless it was asked a short time ago; whether there are more now.
 
         Raises:
-            ConfigurationError: it failed, or told something else than commitments.
+            UnreadListError: it failed, or told something else than commitments.
         """
         if self.source is None:
             return False
@@ -55,11 +59,11 @@ class Revocations:
             return False
         try:
             told = frozenset(map(checked_commitment, _listed(self.source())))
-        except KmsEnvError:
-            raise
+        except KmsEnvError as error:
+            raise UnreadListError(f"Keyring(revoked_from=...): {error}") from error
         except Exception as error:
             # Without the list nobody knows what may be believed.
-            raise ConfigurationError(
+            raise UnreadListError(
                 f"the list of revoked data keys cannot be read ({type(error).__name__}), so that"
                 " nothing is opened or sealed; mend Keyring(revoked_from=...), or what it reads"
             ) from error

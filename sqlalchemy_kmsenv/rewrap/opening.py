@@ -18,6 +18,7 @@ from sqlalchemy_kmsenv.errors import (
     WrongCellError,
 )
 from sqlalchemy_kmsenv.keyring import CommitmentError, ContextPairs, Keyring, RefusalKind
+from sqlalchemy_kmsenv.keyring.revocations import UnreadListError
 
 _MAX_REFUSED = 10_000
 
@@ -86,6 +87,8 @@ class PayloadOpener:
             refusal = UnopenedError(error, Finding.DAMAGED_KEY)
         except WrongCellError as error:
             refusal = UnopenedError(error, Finding.OTHER_KEY_CONTEXT)
+        except UnreadListError as error:
+            raise UnopenedError(error, Finding.KEY_SERVICE) from error
         except ConfigurationError as error:
             refusal = UnopenedError(error, Finding.OTHER_KMS_KEY)
         except KeyServiceError as error:

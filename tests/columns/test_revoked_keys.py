@@ -169,6 +169,28 @@ def test_a_table_that_is_missing_stops_reading(engine, table, local_kms, tmp_pat
         read(engine, table, 1)
 
 
+def test_a_list_that_cannot_be_read_is_no_matter_of_a_stored_value(engine, table, local_kms):
+    """It would be an alarm of damage for each value, in words about another KMS key."""
+    told: list[str | None] = []
+
+    def broken():
+        raise OSError
+
+    keyring = Keyring(local_kms, revoked_from=broken, audit=lambda use: told.append(use.error))
+    attach_keyrings(table.metadata, keyring)
+    marks = engine.execution_options(kmsenv_on_refusal="mark")
+
+    for where in (engine, marks):
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            read(where, table, 1)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        explain(table.c.note, envelope_of(engine, table), {"id": 1})
+    report = verify(engine, table.metadata)
+    assert {f.finding for each in report.columns for f in each.failures} == {Finding.KEY_SERVICE}
+    assert keyring.stats().values_refused == 0
+    assert told == []
+
+
 def test_an_engine_with_one_connection_for_all_is_refused():
     """Reading the table would end the transaction of whoever is using it."""
     with pytest.raises(ConfigurationError, match="of its own"):

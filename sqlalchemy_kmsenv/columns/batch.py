@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import BindParameter, Column, Connection, Insert, Table, Update, bindparam
+from sqlalchemy import (
+    BindParameter,
+    ClauseElement,
+    Column,
+    Connection,
+    Insert,
+    Table,
+    Update,
+    bindparam,
+)
+from sqlalchemy.sql import visitors
 
 from sqlalchemy_kmsenv.columns.binding import Binding
 from sqlalchemy_kmsenv.columns.bound_columns import BoundColumn
 from sqlalchemy_kmsenv.columns.client_defaults import completed, insert_default, update_default
+from sqlalchemy_kmsenv.columns.conflicts import conflicts
 from sqlalchemy_kmsenv.columns.dml import (
     FromDatabase,
     FromParameters,
@@ -52,6 +63,8 @@ class Batch(Generic[S]):
         """By the name of a parameter that is sealed: the name and the values it would have had."""
         self._changes: dict[str, Sequence[Any]] = {}
         self._dropped: set[str] = set()
+        self._released: set[str] = set()
+        """The parameters whose values were sealed under other names."""
         self._parts: dict[str, list[bytes]] = {}
         self._sections: dict[tuple[str, ...], list[bytes]] = {}
 
@@ -159,6 +172,10 @@ class Batch(Generic[S]):
         """Leave a parameter out of every row."""
         self._dropped.add(name)
 
+    def release(self, name: str) -> None:
+        """Leave a parameter out unless something else in the statement takes its value."""
+        self._released.add(name)
+
     def seal(self, binding: Binding, source: Source, values: Sequence[Any]) -> None:
         """Put envelopes in the place of the plaintext of one column.
 
@@ -177,26 +194,23 @@ class Batch(Generic[S]):
         """Write ``values`` where the statement had the plaintext ``given``."""
         column = binding.column
         if isinstance(source, FromParameters):
-            if source.key in self._changes:
-                raise UnboundValueError(
-                    f"{described(column)} takes its value from the parameter {source.key!r}, and so"
-                    " does another column; give each encrypted column a parameter of its own"
-                )
+            name = source.key
             if column.key in self._inline:
-                # Its parameter may have a type of its own, which knows no envelopes.
-                parameter = bindparam(source.key, type_=column.type)
-                self._set_inline(column, parameter)
-            self.add(source.key, values)
-            self.given[source.key] = (source.key, given)
+                # Its parameter may stand elsewhere too, and have a type that knows no envelopes.
+                name = self._replace_inline(column, values)
+                self.release(source.key)
+            else:
+                self.add(name, values)
+            self.given[name] = (source.key, given)
         elif isinstance(source, FromStatement):
             name = self._replace_inline(column, values)
             self.given[name] = (column.key, given)
 
     def result(self) -> tuple[S, list[Row]]:
         """The statement and the parameter sets to execute instead."""
-        if not self._changes and not self._dropped:
+        if not self._changes and not self._dropped and not self._released:
             return self.statement, list(self.rows)
-        dropped = self._dropped
+        dropped = self._dropped | (self._released - self._parameters_taken())
         if dropped:
             copies = [{k: v for k, v in row.items() if k not in dropped} for row in self.rows]
         else:
@@ -205,6 +219,21 @@ class Batch(Generic[S]):
             for copy, value in zip(copies, values, strict=True):
                 copy[name] = value
         return self.statement, list(copies)
+
+    def _parameters_taken(self) -> set[str]:
+        if not self._released:
+            return set()
+        statement: Any = self.statement
+        parts: list[Any] = [statement]
+        if self._inserts:
+            parts += _parts_of_upserts(statement)
+        return {
+            str(element.key)
+            for part in parts
+            if isinstance(part, ClauseElement)
+            for element in visitors.iterate(part)
+            if isinstance(element, BindParameter)
+        }
 
     def _replace_inline(self, column: Column[Any], values: Sequence[Any]) -> str:
         name = ADDED_PREFIX + column.key
@@ -227,6 +256,14 @@ class Batch(Generic[S]):
             sections = list(map(b"".join, zip(*columns, strict=True)))
             self._sections[keys] = sections
         return sections
+
+
+def _parts_of_upserts(statement: Insert) -> list[Any]:
+    return [
+        part
+        for conflict in conflicts(statement)
+        for part in (*conflict.sets.values(), *conflict.conditions)
+    ]
 
 
 def _missing(column: Column[Any]) -> UnboundValueError:

@@ -74,7 +74,7 @@ def _sealed(batch: InsertBatch, binding: Binding, value: Any) -> Any:
             " does not say which that is; give the columns that it is bound to with each row"
         )
     if isinstance(source, FromParameters):
-        batch.drop(source.key)
+        batch.release(source.key)
     if len(values) > 1 and _is_what_is_inserted(batch, binding, values):
         return new_row(batch.statement)[column.key]
     sealed = batch.sealed(binding, values)

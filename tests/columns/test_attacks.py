@@ -18,11 +18,9 @@ from sqlalchemy import (
     String,
     Table,
     Uuid,
-    bindparam,
     insert,
     select,
     text,
-    update,
 )
 from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -85,19 +83,6 @@ def test_a_bound_column_that_changes_by_itself_is_refused(column, words, keyring
     value: Column[str] = Column("v", Encrypted(String, scope=["k"]))
     with pytest.raises(ConfigurationError, match=words):
         Table("t", metadata, key, column(), value)
-
-
-@pytest.mark.parametrize("build", [
-    lambda t, p: insert(t).values(id=1, v=p, w=p),
-    lambda t, p: update(t).where(t.c.id == 1).values(v=p, w=p),
-])  # fmt: skip
-def test_one_parameter_for_two_encrypted_columns_is_refused(build, create, engine):
-    """One envelope cannot open in both."""
-    table = create(Column("id", Integer, primary_key=True), Column("w", Encrypted(String)))
-    with engine.begin() as connection:
-        with pytest.raises(UnboundValueError, match="a parameter of its own"):
-            connection.execute(build(table, bindparam("p")), {"p": "x"})
-        assert connection.execute(select(table)).all() == []
 
 
 @pytest.mark.parametrize("moved", ["key", "scope"])

@@ -14,11 +14,12 @@ from alembic.autogenerate import renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations import MigrateOperation, Operations, ops
 from alembic.util import CommandError
-from sqlalchemy import Column, inspect
+from sqlalchemy import Column, LargeBinary, MetaData, Table, inspect, literal, select
 from sqlalchemy.types import TypeEngine
 
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.migration_repr import import_of_inner
+from sqlalchemy_kmsenv.columns.sealed_check import LooksSealed
 from sqlalchemy_kmsenv.errors import KmsEnvError
 
 __all__ = ["AlterEncryptedError", "register"]
@@ -91,6 +92,8 @@ def _refusing_implementation(
             refusal = None if existing is None else _refusal(operation, existing)
             if refusal is not None:
                 raise AlterEncryptedError(refusal)
+        elif operation.modify_type is not None and _has_envelopes(operations, operation):
+            raise AlterEncryptedError(_opens_none(operation))
         alter(operations, operation)
 
     return altered
@@ -123,11 +126,28 @@ def _refusal(operation: ops.AlterColumnOp, existing: TypeEngine[Any]) -> str | N
             " rows, drop the column and add it anew"
         )
     if isinstance(existing, Encrypted) and new is not None and not _holds_bytes(new):
-        return (
-            f"{_name(operation)} holds envelopes, and altering its type opens none: it takes a"
-            f" second column and a copy, in releases of their own; {_PAGE}, for the other direction"
-        )
+        return _opens_none(operation)
     return None
+
+
+def _opens_none(operation: ops.AlterColumnOp) -> str:
+    return (
+        f"{_name(operation)} holds envelopes, and altering its type opens none: it takes a"
+        f" second column and a copy, in releases of their own; {_PAGE}, for the other direction"
+    )
+
+
+def _has_envelopes(operations: Operations, operation: ops.AlterColumnOp) -> bool:
+    """Whether bytes of ours would become text or numbers; autogenerate sees bytes alone."""
+    if operations.migration_context.as_sql or _holds_bytes(operation.modify_type):
+        return False
+    existing = _existing_type(operations, operation)
+    if existing is None or not _holds_bytes(existing):
+        return False
+    column = Column(operation.column_name, LargeBinary)
+    Table(operation.table_name, MetaData(), column, schema=operation.schema)
+    sealed = select(literal(1)).where(column != b"", LooksSealed(column)).limit(1)
+    return operations.get_bind().execute(sealed).first() is not None
 
 
 def _holds_bytes(type_: Any) -> bool:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     insert,
     inspect,
     select,
@@ -260,6 +261,37 @@ def test_column_of_bytes_may_be_declared_encrypted(engine, guests):
         }
 
     assert found["raw"].python_type is bytes
+
+
+def alter(op, table_name, column_name, batch, **options):
+    """As autogenerate writes it, with ``render_as_batch`` or without."""
+    if not batch:
+        op.alter_column(table_name, column_name, **options)
+        return
+    with op.batch_alter_table(table_name) as operations:
+        operations.alter_column(column_name, **options)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("to", [Text(), Integer()])
+def test_envelopes_are_never_altered_into_text_or_numbers(to, batch, engine, keyring):
+    """The model became plain again, and autogenerate sees bytes: SQLite would make 0 of them."""
+    metadata = MetaData()
+    cards = Table(
+        "op_cards", metadata,
+        Column("id", Integer, primary_key=True), Column("number", Encrypted(String)),
+    )  # fmt: skip
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(cards), {"id": 1, "number": "4111"})
+        op = operations_on(connection)
+        words = r"op_cards\.number holds envelopes.*adopting\.md"
+        with pytest.raises(AlterEncryptedError, match=words):
+            alter(op, "op_cards", "number", batch, type_=to, existing_type=LargeBinary())
+        assert connection.scalars(select(cards.c.number)).all() == ["4111"]
+    metadata.drop_all(engine)
 
 
 def test_script_goes_by_what_the_migration_says():

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData
 
-from sqlalchemy_kmsenv import ConfigurationError
+from sqlalchemy_kmsenv import ConfigurationError, Keyring, attach_keyrings
 from sqlalchemy_kmsenv.rewrap import JobSource, rewrap, survey
 from tests.conftest import on
-from tests.rewrap.conftest import Notes
+from tests.rewrap.conftest import Interfering, Notes
 
 
 class Elsewhere(Executor):
@@ -89,6 +89,21 @@ def test_processes_that_no_executor_counts_are_counted_by_what_they_report(
     rates = [pace.rows_per_second for pace in elsewhere.paces]
     # All three of the first column before any of them has reported.
     assert rates == [30_000] * 3 + [90_000] * 3
+
+
+@on("sqlite")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_that_nobody_foresaw_is_raised_as_it_is(notes: Notes, workers):
+    """In threads of this process nobody was lost: it is a bug, and its traceback says where."""
+    notes.key.rotate()
+
+    def divide(_: Any) -> None:
+        raise ZeroDivisionError
+
+    attach_keyrings(notes.metadata, default=Keyring(Interfering(notes.key, divide)))
+
+    with pytest.raises(ZeroDivisionError):
+        rewrap(notes.engine, notes.metadata, workers=workers)
 
 
 def without_columns() -> MetaData:

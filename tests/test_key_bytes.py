@@ -1,8 +1,10 @@
 """No exception that leaves the library leads to the bytes of a key."""
 
 import base64
+import copy
 import json
 import os
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -318,3 +320,16 @@ def test_ciphers_show_no_key_and_are_not_pickled():
         assert repr(cipher) == f"<{type(cipher).__name__}>"
         with pytest.raises(TypeError, match="cannot be pickled"):
             cipher.__reduce__()
+
+
+def test_a_data_key_that_was_unwrapped_is_not_shown_pickled_or_copied(tmp_path):
+    """A cache or a log of the application's would keep it."""
+    kms = LocalKms.create(tmp_path / "k.json")
+    made = kms.generate_data_key({"a": "b"})
+    data_key = kms.unwrap(made.wrapped, {"a": "b"}, key_arn=made.key_arn)
+
+    assert data_key == made.plaintext
+    assert f"{data_key!r} {data_key}" == " ".join(["<UnwrappedDataKey of 32 bytes>"] * 2)
+    for take in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            take(data_key)

@@ -29,6 +29,7 @@ from sqlalchemy_kmsenv.kms.protocol import (
     GeneratedDataKey,
     KeyDescription,
     ReWrappedDataKey,
+    UnwrappedDataKey,
 )
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class LocalKms:
                 or was not made by this key under exactly that context.
             KeyStateError: the key is disabled.
         """
-        return bytearray(_unwrap(self._enabled("Decrypt"), wrapped, context, key_arn))
+        return UnwrappedDataKey(_unwrap(self._enabled("Decrypt"), wrapped, context, key_arn))
 
     def rewrap(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, SupportsIndex, runtime_checkable
 
 from sqlalchemy_kmsenv.errors import ConfigurationError
 
@@ -44,6 +44,9 @@ class UnwrappedDataKey(bytearray):
         return f"<UnwrappedDataKey of {len(self)} bytes>"
 
     __str__ = __repr__
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("an UnwrappedDataKey is a data key and cannot be pickled or copied")
 
 
 @dataclass(frozen=True, slots=True)

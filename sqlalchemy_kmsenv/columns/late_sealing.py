@@ -21,6 +21,7 @@ from sqlalchemy_kmsenv.columns.ledger import LateRows, Ledger, ledger_of, open_l
 from sqlalchemy_kmsenv.columns.marks import late_rows_of
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealed import Sealed
+from sqlalchemy_kmsenv.columns.spelled_otherwise import refuse_other_spellings
 from sqlalchemy_kmsenv.columns.stored_rows import Key, read_stored
 from sqlalchemy_kmsenv.columns.transactions import schema_of
 
@@ -163,6 +164,9 @@ def _parts(connection: Connection, rows: LateRows) -> dict[str, list[bytes]]:
         found = read_stored(connection, key_columns, rows.keys, wanted, rows.options)
         present: list[Key] = [row for row in found if row is not None]
         if len(present) == len(found):
+            refuse_other_spellings(
+                connection, key_columns, rows.keys, list(stored.values()), rows.options
+            )
             for bound, values in zip(stored.values(), zip(*present, strict=True), strict=True):
                 parts[bound.column.key] = bound.parts(bound.as_given(values), dialect)
             return parts

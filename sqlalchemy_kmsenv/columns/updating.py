@@ -24,6 +24,10 @@ from sqlalchemy_kmsenv.columns.marks import marked
 from sqlalchemy_kmsenv.columns.own_operators import equal
 from sqlalchemy_kmsenv.columns.plan import concerned
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
+from sqlalchemy_kmsenv.columns.spelled_otherwise import (
+    may_be_spelled_otherwise,
+    refuse_other_spellings,
+)
 from sqlalchemy_kmsenv.columns.spelling import StoredText, StoredUuid, is_uuid_in_text, spelled
 from sqlalchemy_kmsenv.columns.stored_rows import compares_exactly, read_stored
 from sqlalchemy_kmsenv.columns.transactions import Options, counts_rows
@@ -155,11 +159,13 @@ class _Update:
         keys = list(zip(*map(self._named, key_columns), strict=True))
         wanted = [bound.column for bound in missing]
         found = None
-        if counts_rows(batch.connection.dialect, len(keys)):
+        dialect = batch.connection.dialect
+        if counts_rows(dialect, len(keys)) and not may_be_spelled_otherwise(missing, dialect):
             # Should an object be out of date, the guard hits no row and the flush says so.
             found = handed_over(batch.connection, key_columns, keys, wanted)
         if found is None:
             found = read_stored(batch.connection, key_columns, keys, wanted, batch.options)
+            refuse_other_spellings(batch.connection, key_columns, keys, missing, batch.options)
         self._absent.update(i for i, row in enumerate(found) if row is None)
         present = next((row for row in found if row is not None), None)
         if present is None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 from sqlalchemy import (
     Column,
+    DateTime,
     Integer,
     Sequence,
     String,
@@ -17,7 +19,10 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    text,
+    update,
 )
+from sqlalchemy.orm import DeclarativeBase, Session
 
 from sqlalchemy_kmsenv import Encrypted, UnboundValueError, attach_keyrings
 from tests.conftest import on
@@ -183,3 +188,75 @@ def test_return_defaults_tells_of_a_key_that_was_taken_ahead(make, engine):
         with engine.begin() as connection:
             result = connection.execute(statement, {"text": "t"})
             assert result.returned_defaults.id == result.inserted_primary_key.id
+
+
+@on("sqlite")
+@pytest.mark.parametrize(
+    "case",
+    [
+        (DateTime(), func.now(), "six digits of a second"),
+        (DateTime(), text("(datetime('now', 'localtime'))"), "six digits of a second"),
+        (Uuid(), text("(hex(randomblob(16)))"), "lower-case digits"),
+    ],
+)
+def test_what_sqlite_spells_otherwise_is_refused(engine, metadata, keyring, case):
+    """It would be sealed, committed, and never opened again; so would a row that is there."""
+    kind, made, words = case
+    table = Table(
+        "kmsenv_spelled_scopes",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("scope", kind, nullable=False, server_default=made),
+        Column("text", Encrypted(String(20), scope=["scope"])),
+    )
+    attach_keyrings(metadata, keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    with engine.connect() as connection:
+        with pytest.raises(UnboundValueError, match=words):
+            connection.execute(insert(table), {"text": "t"})
+        with pytest.raises(UnboundValueError, match="rolled back"):
+            connection.commit()
+        connection.rollback()
+        assert connection.execute(select(table)).all() == []
+        connection.execute(insert(table), {"id": 1})
+        with pytest.raises(UnboundValueError, match="mend rows"):
+            connection.execute(update(table).where(table.c.id == 1).values(text="t"))
+    _flush(engine, table, words)
+
+
+def _flush(engine, table, words) -> None:
+    class Base(DeclarativeBase):
+        metadata = table.metadata
+
+    class Row(Base):
+        __table__ = table
+
+    with Session(engine) as session:
+        row: Any = Row()
+        session.add(row)
+        session.commit()
+        assert row.scope is not None
+        row.text = "t"
+        with pytest.raises(UnboundValueError, match=words):
+            session.commit()
+
+
+@on("sqlite")
+def test_sqlite_can_make_a_time_as_sqlalchemy_stores_it(engine, metadata, keyring):
+    """As the message says."""
+    made = text("(strftime('%Y-%m-%d %H:%M:%f000', 'now'))")
+    table = Table(
+        "kmsenv_spelled_scopes",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("scope", DateTime, nullable=False, server_default=made),
+        Column("text", Encrypted(String(20), scope=["scope"])),
+    )
+    attach_keyrings(metadata, keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"text": "t"}, {"text": "u"}])
+        connection.execute(update(table).where(table.c.id == 1).values(text="v"))
+        assert sorted(connection.scalars(select(table.c.text))) == ["u", "v"]

@@ -42,7 +42,7 @@ def open_cells(
     sections = sections_of(binding, named, dialect or PLAIN_DIALECT)
     next_statement()
     return [
-        None if cell is None else opener(section + bytes(cell))
+        None if cell is None else opener(_packed(section, cell))
         for cell, section in zip(cells, sections, strict=True)
     ]
 
@@ -67,6 +67,12 @@ def seal_cells(
     sections = sections_of(binding, named, dialect or PLAIN_DIALECT)
     sealed = seal_values(binding, given, sections, dialect or PLAIN_DIALECT)
     return [None if cell is None else bytes(cell.stored) for cell in sealed]
+
+
+def _packed(section: bytes, cell: object) -> object:
+    """What a SELECT would have returned; what is no bytes is refused as it is there."""
+    # SQLite gives back whatever somebody stored; bytes() makes as many zeros of a number.
+    return section + bytes(cell) if isinstance(cell, (bytes, bytearray, memoryview)) else cell
 
 
 def _in_pairs(values: Iterable[Any], rows: Iterable[NamedRow]) -> tuple[list[Any], list[NamedRow]]:

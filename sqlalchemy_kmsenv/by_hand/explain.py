@@ -91,6 +91,10 @@ def explain(
     here = _Place(binding, section)
     if stored is None:
         return Explanation(here.cell, Finding.NULL, ("The cell is NULL.",))
+    given: object = stored
+    if not isinstance(given, (bytes, bytearray, memoryview)):
+        why = f"The cell holds no bytes, but a {type(given).__name__}: others have written it."
+        return Explanation(here.cell, Finding.NO_ENVELOPE, (why,))
     try:
         header = parse_header(bytes(stored))
     except EnvelopeError as error:

@@ -181,3 +181,15 @@ def test_a_value_that_opens_but_is_of_another_type_is_told(table):
     changed.c.v.type.adopt(changed.c.v)
     attach_keyrings(changed.metadata, table.metadata.info["sqlalchemy_kmsenv.keyrings"]["default"])
     assert explain(changed.c.v, stored, {"id": 1}).finding is Finding.OTHER_TYPE
+
+
+@pytest.mark.parametrize("stored", ["plaintext", 10**15, 1.5])
+def test_what_is_no_bytes_is_no_envelope(table, keyring, stored):
+    """SQLite gives back the text or the number that somebody has stored there."""
+    before = keyring.stats().values_refused
+    with pytest.raises(EnvelopeError, match=f"but a {type(stored).__name__}"):
+        open_cells(table.c.s, [stored], [ROWS[1]])
+    assert keyring.stats().values_refused == before + 1
+    found = explain(table.c.s, stored, ROWS[1])
+    assert found.finding is Finding.NO_ENVELOPE
+    assert "plaintext" not in str(found)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BindParameter
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql import operators as sql_operators
-from sqlalchemy.sql.elements import Null
+from sqlalchemy.sql.elements import ColumnClause, Label, Null
 from sqlalchemy.types import TypeDecorator
 
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
@@ -37,7 +37,11 @@ class EncryptedComparator(TypeDecorator.Comparator[Any]):
         raise self._refusal(op)
 
     def _refusal(self, op: Any) -> UnboundValueError:
-        return UnboundValueError(f"{self.expr} is encrypted: {refused_operator(op)}")
+        of: Any = getattr(self.expr.type, "column", None)
+        plain = of is None or isinstance(self.expr, (ColumnClause, Label))
+        # A subquery would be shown as its whole SQL.
+        name = str(self.expr) if plain else f"{of.table.name}.{of.name}"
+        return UnboundValueError(f"{name} is encrypted: {refused_operator(op)}")
 
 
 def _asks_for_null(op: Any, other: Any) -> bool:

@@ -255,7 +255,8 @@ def _refuse_plaintext(encrypted: Encrypted[Any]) -> NoReturn:
     raise UnboundValueError(
         f"{_column_name(encrypted)} is encrypted, and this statement gives a value for it in a"
         " place that names no row; nothing was sent. Write it with the ORM, with insert(table) and"
-        " a list of parameters that hold the row's key, or with update(table).where(key == value)"
+        " a list of parameters that hold the row's key, or with update(table).where(key == value)."
+        " To look for it, select the rows by a plain column and compare in the application"
     )
 
 

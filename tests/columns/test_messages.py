@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, column, insert, select, table, text
+from sqlalchemy import (
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    column,
+    insert,
+    select,
+    table,
+    text,
+    tuple_,
+)
 
 from sqlalchemy_kmsenv import Encrypted, EnvelopeError, UnboundValueError, attach_keyrings
 from tests.conftest import on
@@ -53,6 +65,24 @@ def test_lightweight_table_of_a_migration_is_told_what_it_lacks(engine, notes, k
         attach_keyrings(own, keyring)
         connection.execute(insert(full), [{"id": 1, "secret": CANARY}])
         assert connection.scalars(select(notes.c.secret)).all() == [CANARY]
+
+
+@on("sqlite")
+def test_value_that_a_row_of_columns_is_compared_with_is_not_told_to_be_written(engine, notes):
+    """Of a tuple() only the parameters say that a value is looked for."""
+    looked_for = tuple_(notes.c.id, notes.c.secret).in_([(1, CANARY)])
+    words = "To look for it, select the rows by a plain column"
+    with engine.connect() as connection, pytest.raises(UnboundValueError, match=words) as told:
+        connection.execute(select(notes.c.id).where(looked_for))
+    assert CANARY not in str(told.value)
+
+
+@on("sqlite")
+def test_subquery_is_named_by_its_column(notes):
+    """Its SQL, over several lines, is no name."""
+    subquery = select(notes.c.secret).scalar_subquery()
+    with pytest.raises(UnboundValueError, match=r"^kmsenv_messages\.secret is encrypted: "):
+        subquery.like("x")
 
 
 @on("mariadb")

@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import column as named
 from sqlalchemy.dialects import mysql
+from sqlalchemy.exc import DBAPIError
 
 from sqlalchemy_kmsenv import Encrypted, Keyring, attach_keyrings
 from sqlalchemy_kmsenv.alembic_plugin import AlterEncryptedError
@@ -291,6 +292,31 @@ def test_envelopes_are_never_altered_into_text_or_numbers(to, batch, engine, key
         with pytest.raises(AlterEncryptedError, match=words):
             alter(op, "op_cards", "number", batch, type_=to, existing_type=LargeBinary())
         assert connection.scalars(select(cards.c.number)).all() == ["4111"]
+    metadata.drop_all(engine)
+
+
+def test_check_is_turned_on_and_its_column_dropped_as_the_readme_says(engine, keyring):
+    """On SQLite by a copy of the table, in which each envelope stays in its row."""
+    metadata = MetaData()
+    cards = Table(
+        "op_cards", metadata,
+        Column("id", Integer, primary_key=True), Column("number", Encrypted(String)),
+    )  # fmt: skip
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    checked = Encrypted(String, check=True)
+    with engine.begin() as connection:
+        connection.execute(insert(cards), [{"id": n, "number": f"411{n}"} for n in (1, 2)])
+        op = operations_on(connection)
+        alter(op, "op_cards", "number", batch=True, existing_type=Encrypted(String), type_=checked)
+        assert connection.scalars(select(cards.c.number)).all() == ["4111", "4112"]
+        with pytest.raises(DBAPIError), connection.begin_nested():
+            connection.execute(text("UPDATE op_cards SET number = 'plain'"))
+        with op.batch_alter_table("op_cards") as batch:
+            batch.drop_constraint("ck_op_cards_number_sealed", type_="check")
+            batch.drop_column("number")
+        assert connection.execute(text("SELECT * FROM op_cards")).all() == [(1,), (2,)]
     metadata.drop_all(engine)
 
 

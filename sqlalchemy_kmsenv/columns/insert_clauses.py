@@ -8,10 +8,13 @@ and ``_insert_sentinel`` of ``Column``, seen on 2.0.36 and 2.1.9
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Insert, Table
+from sqlalchemy import Column, Insert, Select, Table
+
+_BATCH_PREFIX, _BATCH_LENGTH = "_alembic_tmp_", 50
+"""How Alembic's batch mode names the table that it copies another to; seen in 1.13 and 1.20."""
 
 
 def prefixes(statement: Insert) -> list[str]:
@@ -49,3 +52,20 @@ def is_inline(statement: Insert) -> bool:
 def select_names(statement: Insert) -> Sequence[str]:
     """The columns that ``from_select`` fills."""
     return statement._select_names or ()
+
+
+def copies_its_table(statement: Insert, table: Table, keys: Iterable[str]) -> bool:
+    """Whether Alembic's batch mode fills these columns of ``table``, which takes the other's name.
+
+    Stored bytes stay in their row then, and nothing opens them or makes something else of them.
+    """
+    query: Any = statement.select
+    if not isinstance(query, Select):
+        return False
+    sources = query.get_final_froms()
+    if len(sources) != 1 or not isinstance(sources[0], Table):
+        return False
+    outputs = dict(zip(select_names(statement), query.selected_columns, strict=False))
+    return table.name == f"{_BATCH_PREFIX}{sources[0].name}"[:_BATCH_LENGTH] and all(
+        isinstance(outputs.get(key), Column) for key in keys
+    )

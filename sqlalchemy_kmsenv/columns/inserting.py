@@ -15,7 +15,7 @@ from sqlalchemy_kmsenv.columns.client_defaults import insert_default
 from sqlalchemy_kmsenv.columns.dml import FromDatabase, Row, Rows, Source
 from sqlalchemy_kmsenv.columns.generated_keys import take_ahead
 from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
-from sqlalchemy_kmsenv.columns.insert_clauses import select_names
+from sqlalchemy_kmsenv.columns.insert_clauses import copies_its_table, select_names
 from sqlalchemy_kmsenv.columns.late_sealing import EMPTY
 from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of
 from sqlalchemy_kmsenv.columns.marks import marked
@@ -41,7 +41,7 @@ def seal_insert(
         UnboundValueError: a shape of statement that names no row.
     """
     copied = bindings.keys() & set(select_names(statement))
-    if copied:
+    if copied and not copies_its_table(statement, table, copied):
         raise UnboundValueError(
             f"INSERT ... SELECT into {_names(table, copied)} would copy values to rows they are"
             " not sealed for; read them, and insert them with a list of parameters"

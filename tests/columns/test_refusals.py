@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     Interval,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     String,
@@ -444,3 +445,19 @@ def test_type_coerce_between_encrypted_columns_is_no_way_around(session, models)
     session.connection().execute(insert(table), {"id": 1, "note": "n", "position": 1})
     with pytest.raises(UnboundValueError):
         session.execute(select(type_coerce(text("note"), table.c.note.type))).all()
+
+
+@pytest.mark.parametrize("name", ["_alembic_tmp_others", "others"])
+def test_only_a_table_that_takes_the_name_of_its_source_is_copied_to(name, keyring):
+    """Alembic's batch mode copies rows that stay what they are; nobody else's rows do."""
+    metadata = MetaData()
+    target = Table(
+        name, metadata, Column("id", Integer, primary_key=True), Column("v", Encrypted(String))
+    )
+    source = Table("mine", metadata, Column("id", Integer), Column("v", LargeBinary))
+    attach_keyrings(metadata, default=keyring)
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    copy = insert(target).from_select(["id", "v"], select(source.c.id, source.c.v))
+    with engine.begin() as connection, pytest.raises(UnboundValueError, match="would copy"):
+        connection.execute(copy)

@@ -1,13 +1,27 @@
-"""What a SELECT returns, and what UNION and DISTINCT make of encrypted columns in it."""
+"""What a SELECT returns, and what UNION and DISTINCT make of encrypted columns in it.
+
+Reads the private ``_data`` of VALUES, seen on 2.0.36 and 2.1.9
+(``tests/columns/test_nested_places.py`` holds it to that).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Cast, Column, CompoundSelect, Label, Select, TypeCoerce
+from sqlalchemy import (
+    BindParameter,
+    Cast,
+    Column,
+    CompoundSelect,
+    FromClause,
+    Label,
+    Select,
+    TypeCoerce,
+    Values,
+)
 from sqlalchemy.sql.elements import ColumnClause, Grouping, Null
-from sqlalchemy.sql.selectable import SelectStatementGrouping
+from sqlalchemy.sql.selectable import ScalarValues, SelectStatementGrouping
 
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.packed_subqueries import selected_inside
@@ -136,3 +150,19 @@ def name_of(element: Any) -> str:
 
 def _describe(element: Any) -> str:
     return str(getattr(element, "key", None) or "another expression")
+
+
+def columns_of(elements: Iterable[Any] | None) -> Iterator[Any]:
+    """What RETURNING names, with the columns of a whole table in its place."""
+    for element in elements or ():
+        if isinstance(element, FromClause):
+            yield from element.columns
+        else:
+            yield element
+
+
+def listed_in(element: Any) -> list[Any]:
+    """What stands in ``values().data([...])``, which SQLAlchemy does not count as its parts."""
+    if not isinstance(element, (Values, ScalarValues)):
+        return []
+    return [value for rows in element._data for row in rows for value in row]

@@ -10,7 +10,7 @@ Uses private attributes of statements, named below, and ``_distinct``, seen on 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from sqlalchemy import (
@@ -53,8 +53,10 @@ from sqlalchemy_kmsenv.columns.other_targets import refuse_unsealed
 from sqlalchemy_kmsenv.columns.outputs import (
     check_compound,
     check_distinct,
+    columns_of,
     encrypted_inside,
     is_encrypted,
+    listed_in,
     name_of,
     unlabelled,
 )
@@ -133,9 +135,11 @@ class _Walk:
             self._written(statement)
         if isinstance(statement, (Insert, Update, Delete)):
             for attribute in _RETURNING:
-                returned = list(_columns_of(getattr(statement, attribute, None)))
+                returned = list(columns_of(getattr(statement, attribute, None)))
                 refuse_untyped(returned, lambda: [statement.table])
                 self._outputs(returned, into)
+        for value in listed_in(statement):
+            self._value(value, "VALUES")
         self._clauses(statement)
 
     def _clauses(self, statement: Any) -> None:
@@ -211,7 +215,7 @@ class _Walk:
             self._parts(element, place)
 
     def _parts(self, element: Any, place: Place) -> None:
-        for child in element.get_children():
+        for child in (*element.get_children(), *listed_in(element)):
             self._value(child, _place_in(element, place))
 
     def _rows(self, element: Any, place: Place) -> None:
@@ -259,14 +263,6 @@ class _Walk:
         source = getattr(column, "table", None)
         if isinstance(source, FromClause):
             self._rows(source, "FROM")
-
-
-def _columns_of(elements: Iterable[Any] | None) -> Iterator[Any]:
-    for element in elements or ():
-        if isinstance(element, FromClause):
-            yield from element.columns
-        else:
-            yield element
 
 
 def _gives_stored_bytes(element: Any) -> bool:

@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 
 from tests.matrix.models import Model
 
+_TOLD = ("inserted_primary_key_rows", "returned_defaults_rows")
+
 
 @dataclass
 class World:
@@ -128,10 +130,10 @@ class World:
         else:
             self.tell(result)
 
-    def tell(self, result: CursorResult[Any]) -> None:
+    def tell(self, result: CursorResult[Any], names: Sequence[str] = _TOLD) -> None:
         """What is told about a statement that was not asked for rows."""
         told: list[Any] = [result.rowcount]
-        for name in ("inserted_primary_key_rows", "returned_defaults_rows"):
+        for name in names:
             try:
                 rows = getattr(result, name)
             except Exception as error:  # noqa: BLE001 - what is raised is compared too

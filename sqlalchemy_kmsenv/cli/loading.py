@@ -66,7 +66,9 @@ def _imported(module_name: str) -> Any:
 
 
 def _failed(what: str, error: Exception) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    # os.environ["X"] fails in "<frozen os>", where nobody can look.
+    last = next((f for f in reversed(frames) if not f.filename.startswith("<")), frames[-1])
     return f"{what} failed in {last.filename}, line {last.lineno}: {type(error).__name__}: {error}"
 
 

@@ -36,6 +36,12 @@ def broken() -> MetaData:
     raise KeyError("LOCATION_KEY")
 
 
+def unset() -> MetaData:
+    """The same, as Python says it."""
+    os.environ["LOCATION_KEY_UNSET"]
+    raise AssertionError
+
+
 class Other(DeclarativeBase):
     """Columns of two keyrings."""
 

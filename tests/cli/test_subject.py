@@ -26,7 +26,8 @@ WRONG_METADATA = {
     ),
     "a number": (f"{MODELS}:NUMBER", "is an object of type int; name a MetaData"),
     "no MetaData behind it": ("builtins:dict", "what it returns is neither a MetaData nor has one"),
-    "raises": (f"{MODELS}:broken", "KeyError: 'LOCATION_KEY'"),
+    "raises": (f"{MODELS}:broken", "models.py, line "),
+    "setting that is missing": (f"{MODELS}:unset", "KeyError: 'LOCATION_KEY_UNSET'"),
     "no encrypted column": (
         f"{MODELS}:PLAIN",
         "no encrypted column. It was looked for in 1 tables",
@@ -161,6 +162,13 @@ def test_context_of_the_keyring_can_be_given(world):
 
     assert [column["counts"]["opened"] for column in without["columns"]] == [12, 12]
     assert [column["counts"]["opened"] for column in given["columns"]] == [1, 0]
+
+
+def test_where_models_fail_is_a_line_of_theirs():
+    """Of ``os.environ["X"]`` the last frame is in no file."""
+    said = refusal("survey", "--url", "sqlite://", "--metadata", f"{MODELS}:unset")
+    assert "models.py, line " in said
+    assert "frozen" not in said
 
 
 def test_models_are_found_in_the_current_directory(tmp_path, monkeypatch):

@@ -178,6 +178,16 @@ def test_such_a_row_is_loaded_to_be_deleted_or_mended(session, models):
     assert session.get(models.Ping, 3) is None
 
 
+def test_object_that_the_session_holds_expired_is_loaded_anew_with_marks(session, models):
+    """get() refreshes it without the options, unless it is told to select it again."""
+    marked(session, models.Ping)
+    session.commit()
+    with pytest.raises(WrongCellError):
+        session.get(models.Ping, 2, execution_options=MARK)
+    again = session.get(models.Ping, 2, populate_existing=True, execution_options=MARK)
+    assert isinstance(again.secret, Refused)
+
+
 def test_a_mark_is_no_change_to_an_object(session, models, statements):
     """Neither where it was loaded, nor where the object is merged or unpickled."""
     two = marked(session, models.Ping)

@@ -25,10 +25,12 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlalchemy_kmsenv import Encrypted, attach_keyrings
+from tests.conftest import on
 from tests.test_docs import DOCUMENTS, python_files
 
 PAGE = next(page for page in DOCUMENTS if page.name == "adopting.md")
@@ -324,6 +326,27 @@ def test_update_of_one_column_alone_is_refused(page, engine, written_both):
         session.commit()
 
     assert pairs(page, written_both, Customer.id <= 2) == [(None, None)] * 2
+
+
+@on("sqlite")
+def test_upsert_that_sets_one_column_alone_is_refused(page, engine, written_both):
+    """Its INSERT names both, by the default; the row that is there would get one."""
+    Customer = page["release_1"].Customer
+    new = sqlite.insert(Customer).values(id=1, iban="new")
+    alone = new.on_conflict_do_update(index_elements=["id"], set_={"iban": "new"})
+    both = new.on_conflict_do_update(
+        index_elements=["id"], set_={"iban": "new", "iban_enc": new.excluded.iban_enc}
+    )
+    raw = text("INSERT OR REPLACE INTO customers (id, iban, updated_at) VALUES (1, 'a', 0)")
+    told = update(Customer).values(iban="x").where(Customer.id == 1).returning(Customer.iban_enc)
+    with Session(written_both) as session:
+        for refused in (alone, raw, told):
+            with pytest.raises(RuntimeError, match="set both"):
+                session.execute(refused)
+        session.execute(both)
+        session.commit()
+
+    assert pairs(page, written_both, Customer.id == 1) == [("new", "new")]
 
 
 def test_default_and_change_inside_of_a_value_reach_both(page, engine, metadata, keyring):

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Row,
     Select,
     bindparam,
+    cast,
     column,
     func,
     literal,
@@ -95,6 +96,8 @@ class RawTable:
         self.key = [key_column(engine, self.bare.c[each.name]) for each in keys]
         check_no_null(engine, self.bare, self.key)
         self.cell = self.bare.c[cell.name]
+        self.stored = _as_bytes(self.cell, engine)
+        """What is read of it, and compared."""
         self._bindings = bindings
         self.prefix_bytes = prefix_bytes
         self.dialect = engine.dialect
@@ -112,7 +115,7 @@ class RawTable:
         given = {**bound_parameters(_AFTER, after or ()), **bound_parameters(_UPTO, upto or ())}
         if limit is not None:
             query = query.limit(limit)
-        rows = connection.execute(query, given).all()
+        rows = self._rows(connection, query, given)
         if any(part is None for row in rows for part in row[: len(self.key)]):
             raise null_in_key(self.bare.name)
         ends = [tuple(row[: len(self.key)]) for row in (*rows[:1], *rows[-1:])]
@@ -124,6 +127,16 @@ class RawTable:
                 " the types that they have in the database"
             )
         return rows
+
+    def _rows(self, connection: Connection, query: Select[Any], given: dict[str, Any]) -> Rows:
+        try:
+            return connection.execute(query, given).all()
+        except (ValueError, TypeError) as error:
+            # SQLAlchemy makes dates and UUIDs of what SQLite has, which may be anything.
+            raise ConfigurationError(
+                f"{self.bare.name}: the database holds a key that is no value of its type"
+                f" ({type(error).__name__}), and pages cannot pass it; mend or delete that row"
+            ) from error
 
     def row(self, connection: Connection, key: Key, size: int | None = None) -> Row[Any] | None:
         """One row, with the first ``size`` bytes of its value; all of them by default."""
@@ -180,11 +193,10 @@ class RawTable:
         return query
 
     def _columns(self, size: int | None) -> list[ColumnElement[Any]]:
-        # Untyped: SQLite gives back text where somebody stored text in a BLOB column.
-        whole: ColumnElement[Any] = type_coerce(self.cell, NullType())
-        start = whole if size is None else BuiltIn(func.substr(self.cell, 1, size))
+        whole: ColumnElement[Any] = type_coerce(self.stored, NullType())
+        start = whole if size is None else BuiltIn(func.substr(self.stored, 1, size))
         sections = [self._section(binding) for binding in self._bindings]
-        return [*self.key, start, BuiltIn(func.length(self.cell)), *sections]
+        return [*self.key, start, BuiltIn(func.length(self.stored)), *sections]
 
     def _section(self, binding: Binding) -> ColumnElement[Any]:
         parts = tuple((b.kind, self.bare.c[b.column.name]) for b in binding.bound_columns)
@@ -207,6 +219,12 @@ def stored_bytes(value: Any) -> bytes:
     nothing is binary.
     """
     return value.encode(errors="surrogateescape") if isinstance(value, str) else bytes(value)
+
+
+def _as_bytes(cell: ColumnElement[Any], engine: Engine) -> ColumnElement[Any]:
+    # SQLite holds text in a BLOB column where somebody stored it, and Python's driver raises
+    # for the whole page where that is not UTF-8.
+    return cast(cell, LargeBinary()) if engine.dialect.name == "sqlite" else cell
 
 
 def _kept_columns(cell: Column[Any], found: Columns) -> list[str]:

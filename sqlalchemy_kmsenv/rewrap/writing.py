@@ -153,14 +153,14 @@ class CellWriter:
         return statement
 
     def _made(self, way: str, old_size: int) -> Any:
-        cell = self._table.cell
+        cell, stored = self._table.cell, self._table.stored
         new: ColumnElement[Any] = bindparam(NEW, type_=Binary())
-        start = BuiltIn(func.substr(cell, 1, literal(old_size, Integer()), type_=Binary()))
+        start = BuiltIn(func.substr(stored, 1, literal(old_size, Integer()), type_=Binary()))
         old: BindParameter[bytes] = bindparam(OLD, type_=Binary())
         where = [*self._rows(way), equal(start, old, self._table.dialect)]
         if way != "replace":
             behind = literal(old_size + 1, Integer())
-            rest = BuiltIn(func.substr(cell, behind, type_=Binary()))
+            rest = BuiltIn(func.substr(stored, behind, type_=Binary()))
             new = Joined(new, rest)
             if self._table.dialect.name in ("mysql", "mariadb"):
                 # CONCAT makes NULL of what is longer than max_allowed_packet.

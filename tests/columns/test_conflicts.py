@@ -316,3 +316,46 @@ def test_each_of_several_clauses_sets_values_of_its_own(engine, made):
         (2, 2, "old", "by number"),
         (3, 3, "old", "old"),
     ]
+
+
+UNMATCHED: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
+    "left out": ({}, {}, True),
+    "NULL": ({}, {"code": None}, True),
+    "a value": ({}, {"code": 7}, False),
+    "an expression": ({}, {"code": func.abs(-7)}, False),
+    "a default": ({"default": 7}, {}, False),
+    "a default, given NULL": ({"default": 7}, {"code": None}, True),
+    "a default of the server": ({"server_default": "7"}, {}, False),
+    "a default of the server, given NULL": ({"server_default": "7"}, {"code": None}, False),
+}
+"""What a column that is unique as well has, what is given for it, and whether that decides none."""
+
+
+@on("mariadb")
+@pytest.mark.parametrize("key", ["left out", "given"])
+@pytest.mark.parametrize("what", UNMATCHED)
+def test_a_key_that_is_null_or_new_finds_no_row(what, key, engine, metadata, keyring):
+    """NULL is in no unique key, and a generated one is another row's never."""
+    options, code, allowed = UNMATCHED[what]
+    table = Table(
+        "kmsenv_conflicts",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("number", Integer, nullable=False, unique=True),
+        Column("code", Integer, unique=True, **options),
+        Column("secret", Encrypted(String, identity=["number"])),
+    )
+    attach_keyrings(metadata, default=keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    given = code | {"number": 5, "secret": "new"} | ({"id": 3} if key == "given" else {})
+    new = mysql.insert(table).values(**given)
+    statement = new.on_duplicate_key_update(secret=new.inserted.secret)
+    if not allowed or key == "given":
+        with engine.connect() as connection, pytest.raises(UnboundValueError, match="another"):
+            connection.execute(statement)
+        return
+    with engine.begin() as connection:
+        connection.execute(insert(table).values(number=5, secret="old", **code))
+        connection.execute(statement)
+        assert connection.scalars(select(table.c.secret)).all() == ["new"]

@@ -126,7 +126,9 @@ class Batch(Generic[S]):
         names = {each.key for each in columns}
         # What a later set of parameters has counts for nothing where the first one lacks it.
         rows = [{k: v for k, v in {**given, **row}.items() if k not in names} for row in self.rows]
-        complete = completed(columns, self.connection, rows, isinsert=self._inserts)
+        complete = completed(
+            columns, self.connection, rows, isinsert=self._inserts, options=self.options
+        )
         return [
             {**row, **{name: full[name] for name in names}}
             for row, full in zip(self.rows, complete, strict=True)

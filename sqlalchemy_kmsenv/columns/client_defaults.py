@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, Connection
 from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.exc import DontWrapMixin, StatementError
 from sqlalchemy.schema import ColumnDefault
+
+from sqlalchemy_kmsenv.columns.transactions import Options
+from sqlalchemy_kmsenv.errors import KmsEnvError
 
 if TYPE_CHECKING:
     from sqlalchemy_kmsenv.columns.dml import Rows
@@ -26,6 +30,8 @@ class DefaultContext:
     current_parameters: dict[str, Any]
     current_column: Column[Any]
     isinsert: bool
+    execution_options: Mapping[str, Any]
+    """The options of the statement, its execution and the connection."""
 
     @property
     def isupdate(self) -> bool:
@@ -41,11 +47,6 @@ class DefaultContext:
     def engine(self) -> Engine:
         """The engine of the connection."""
         return self.connection.engine
-
-    @property
-    def execution_options(self) -> Mapping[str, Any]:
-        """The options of the connection."""
-        return self.connection.get_execution_options()
 
     @property
     def dialect(self) -> Dialect:
@@ -73,6 +74,7 @@ def completed(
     rows: Rows,
     *,
     isinsert: bool,
+    options: Options,
     shown: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The rows with the defaults of ``columns``, evaluated as SQLAlchemy would.
@@ -80,6 +82,9 @@ def completed(
     Row by row, and in the order of ``columns``: a function may look at the other values of
     its row, at defaults that were evaluated before it too; only at those of ``shown`` in
     ``values([...])``. What a row has already is kept.
+
+    Raises:
+        StatementError: a function raised an error, which SQLAlchemy raises as this too.
     """
     find = insert_default if isinsert else update_default
     defaults = [(column, default) for column in columns if (default := find(column)) is not None]
@@ -93,14 +98,25 @@ def completed(
             if default.is_scalar:
                 current[column.key] = default.arg
                 continue
-            function: Any = default.arg
             visible = current
             if shown is not None:
                 visible = {key: current[key] for key in (*shown, column.key) if key in current}
-            context = DefaultContext(connection, visible, column, isinsert)
-            current[column.key] = function(context)
+            context = DefaultContext(connection, visible, column, isinsert, options)
+            current[column.key] = _called(default.arg, context)
         complete.append(current)
     return complete
+
+
+def _called(function: Any, context: DefaultContext) -> Any:
+    try:
+        return function(context)
+    except Exception as error:
+        if isinstance(error, (KmsEnvError, DontWrapMixin)):
+            raise
+        kind = type(error)
+        # Without the parameters, which are plaintext here.
+        message = f"({kind.__module__}.{kind.__name__}) {error}"
+        raise StatementError(message, None, None, error) from error
 
 
 def in_application(default: Any) -> ColumnDefault | None:

@@ -71,7 +71,9 @@ class InsertBatch(Batch[Insert]):
             for row in self.rows
         ]
         shown = self.rows[0].keys()
-        complete = completed(columns, self.connection, known, isinsert=True, shown=shown)
+        complete = completed(
+            columns, self.connection, known, isinsert=True, options=self.options, shown=shown
+        )
         return [{**full, **row} for row, full in zip(self.rows, complete, strict=True)]
 
     def put(
@@ -237,10 +239,7 @@ class InsertBatch(Batch[Insert]):
         return any("IGNORE" in prefix.upper() for prefix in prefixes(self.statement))
 
     def why_keys_stay_unknown(self, wanted: str) -> str | None:
-        """Why the database cannot be asked which rows this INSERT made, and what to do.
-
-        ``wanted`` is what the rows would have to be given with.
-        """
+        """Why the database cannot say which rows this INSERT made; ``wanted`` is what it lacks."""
         return next(self._obstacles(wanted), None)
 
     def _obstacles(self, wanted: str) -> Iterator[str]:

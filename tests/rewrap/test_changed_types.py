@@ -5,22 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
+from sqlalchemy import (
+    Column,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    column,
+    insert,
+    select,
+    table,
+    update,
+)
 
 from sqlalchemy_kmsenv import Encrypted, Keyring, attach_keyrings
+from sqlalchemy_kmsenv.cell import associated_prefix
 from sqlalchemy_kmsenv.rewrap import reencrypt, verify
 
 
 def model(inner: Any, pad_to: int | None = None) -> tuple[MetaData, Table]:
     """One column of a type."""
     metadata = MetaData()
-    table = Table(
+    made = Table(
         "kmsenv_changed_types",
         metadata,
         Column("id", Integer, primary_key=True, autoincrement=False),
         Column("value", Encrypted(inner, pad_to=pad_to)),
     )
-    return metadata, table
+    return metadata, made
 
 
 @pytest.fixture
@@ -81,3 +94,28 @@ def test_what_the_function_makes_must_be_a_value_of_the_column(engine, changed, 
     report = reencrypt(engine, metadata, convert=lambda _: made)
 
     assert (report.counts.rewritten, report.counts.failed) == (0, 3)
+
+
+def test_a_value_of_a_type_that_this_release_does_not_know_is_not_converted(
+    engine, changed, local_kms
+):
+    """A later release wrote it: nobody here can say what it is, and it opens there."""
+    metadata, model_table = changed
+    unknown = 0x50
+    pairs = (("kmsenv:column", "value"), ("kmsenv:table", model_table.name))
+    prefix = associated_prefix(model_table.name, "value", 1, 0, unknown)
+    (sealed,) = Keyring(local_kms).seal_many(pairs, unknown, prefix, [b"i2:"], [b"later"])
+    bare = table(model_table.name, column("id", Integer), column("value", LargeBinary))
+    with engine.begin() as connection:
+        same = update(bare).where(bare.c.id == 2)
+        connection.execute(same.values(value=bytes(sealed)))
+
+    report = reencrypt(engine, metadata, convert=lambda _: 5)
+
+    assert (report.counts.rewritten, report.counts.current) == (2, 1)
+    assert (report.counts.failed, report.counts.not_envelopes) == (0, 1)
+    [failure] = report.columns[0].failures
+    assert (failure.row, failure.error) == (("2",), "EnvelopeError")
+    with engine.connect() as connection:
+        query = select(bare.c.value).where(bare.c.id == 2)
+        assert bytes(connection.scalar(query)) == bytes(sealed)

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
+from sqlalchemy_kmsenv import Keyring, LocalKms, attach_keyrings
 from sqlalchemy_kmsenv.rewrap import TableCheckpoint, reencrypt, rewrap, survey
 from tests.conftest import on
-from tests.rewrap.conftest import Notes
+from tests.rewrap.conftest import Interfering, Notes
 
 TABLE = "kmsenv_rewrap_notes"
 DDL = {
@@ -148,3 +149,62 @@ def test_a_lock_that_a_trigger_does_not_get_concerns_its_row_alone(closed: Notes
         (("5",), "RowHeldError"),
         (("11",), "RowHeldError"),
     ]
+
+
+def test_a_row_that_is_refused_at_the_second_look_fails_alone(notes: Notes, tmp_path):
+    """Somebody wrote it under the former key meanwhile, and closed it."""
+    new = LocalKms.create(tmp_path / "new.json", rewraps_from=[notes.key])
+    old, wrote = Keyring(notes.kms), list[int]()
+
+    def write_and_close(_: object) -> None:
+        if not wrote:
+            wrote.append(5)
+            attach_keyrings(notes.metadata, default=old)
+            with notes.engine.begin() as connection:
+                same = notes.table.c.id == 5
+                connection.execute(update(notes.table).where(same).values(text="late"))
+            attach_keyrings(notes.metadata, default=keyring)
+            statements = DDL[notes.engine.dialect.name]
+            execute(notes, *(each.replace("(5, 11)", "(5)") for each in statements))
+
+    keyring = Keyring(Interfering(new, write_and_close), unwrap_only=[notes.key])
+    attach_keyrings(notes.metadata, default=keyring)
+
+    report = rewrap(notes.engine, notes.metadata, columns=[notes.table.c.text])
+
+    assert report.complete
+    assert (report.counts.rewritten, report.counts.failed, report.counts.changed) == (26, 1, 0)
+    [failure] = report.columns[0].failures
+    assert failure.row == ("5",)
+    assert "the year is closed" in failure.message
+    assert notes.texts()[5] == "late"
+    notes.metadata.drop_all(notes.engine)
+    if notes.engine.dialect.name == "postgresql":
+        execute(notes, "DROP FUNCTION kmsenv_closed")
+
+
+LEFT_OUT = "the database's words may hold stored bytes, and are left out"
+
+
+@on("sqlite")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("closed\nrow: text 5", "closed"),
+        ("closed\x1b[2J", LEFT_OUT),
+        ("closed: " + "a" * 31, "closed: " + "a" * 31),
+        ("closed: " + "a" * 32, LEFT_OUT),
+        ("closed. " * 40, "closed. " * 25),
+    ],
+    ids=["lines", "escapes", "word", "long word", "long"],
+)
+def test_words_of_a_trigger_are_told_as_far_as_they_are_words(notes: Notes, words, told):
+    """Whoever wrote it can have put the whole row into them."""
+    statement = DDL["sqlite"][0].replace("the year is closed", words)
+    with notes.engine.begin() as connection:
+        connection.exec_driver_sql(statement)
+    notes.key.rotate()
+
+    report = rewrap(notes.engine, notes.metadata, columns=[notes.table.c.text])
+
+    assert [failure.message for failure in report.columns[0].failures] == [told] * 2

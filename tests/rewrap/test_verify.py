@@ -112,3 +112,19 @@ def test_the_audit_hook_is_told_of_what_a_job_opens_and_of_what_it_refuses(notes
     assert report.counts.failed == 1
     assert ("open", "done") in told
     assert told.count(("open", "refused")) == 1
+
+
+def test_a_data_key_of_another_context_is_asked_for_once(notes: Notes):
+    """The key service is paid for its refusals, too, and a column may be full of them."""
+    for key, raw in notes.stored("secret").items():
+        if key < 18:
+            notes.overwrite(key, raw)
+    attach_keyrings(notes.metadata, default=Keyring(notes.kms))
+    columns = [notes.table.c.text]
+
+    # The data keys of three tenants, by turns, and that of the column.
+    with notes.kms.expect(unwrap=4):
+        report = verify(notes.engine, notes.metadata, columns=columns, preflight=False)
+
+    assert (report.counts.failed, report.counts.opened, report.counts.null) == (18, 10, 2)
+    assert {failure.finding for failure in report.columns[0].failures} == {"other key context"}

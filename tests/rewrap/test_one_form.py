@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -236,6 +237,27 @@ def test_a_planted_header_destroys_no_value(crowd: Notes, may_decrypt, at_target
     found = verify(crowd.engine, crowd.metadata, columns=["kmsenv_rewrap_notes.secret"])
     assert {failure.row for failure in found.columns[0].failures} <= {(str(planted),)}
     assert found.counts.opened >= ROWS
+
+
+@pytest.mark.parametrize("batch_size", [5, 1000])
+def test_a_planted_header_does_not_keep_the_others_apart(crowd: Notes, batch_size):
+    """It stands first, and is false: one of the others, which is proved, takes its place."""
+    multiply(crowd)
+    assert forms(crowd) == ROWS
+    header = parse_header(crowd.stored("secret")[0])
+    false = replace(header.reference, wrapped=references(crowd)[1].wrapped)
+    rest = crowd.stored("secret")[0][header.size :]
+    crowd.overwrite(0, serialize_header(false, header.value_type) + rest, "secret")
+    attach_keyrings(crowd.metadata, default=Keyring(crowd.key))
+    columns = ["kmsenv_rewrap_notes.secret"]
+
+    report = rewrap(crowd.engine, crowd.metadata, columns=columns, batch_size=batch_size)
+
+    assert report.complete
+    others = {key: each for key, each in references(crowd).items() if key != 0}
+    assert len({each.wrapped for each in others.values()}) == TENANTS
+    found = verify(crowd.engine, crowd.metadata, columns=columns)
+    assert found.counts.opened >= ROWS - 1
 
 
 def test_an_entry_of_somebody_else_is_not_believed(crowd: Notes):

@@ -81,7 +81,7 @@ def branches(value: Any) -> Iterator[Any]:
 
 
 def deciding(value: Any) -> Iterator[Any]:
-    """What decides between the branches of a value: the conditions of CASE."""
+    """What decides between the branches of a value: CASE's own value, or None, and conditions."""
     value = _clause(value)
     if isinstance(value, Grouping):
         yield from deciding(value.element)
@@ -89,8 +89,7 @@ def deciding(value: Any) -> Iterator[Any]:
         for part in value.clauses:
             yield from deciding(part)
     elif isinstance(value, Case):
-        if value.value is not None:
-            yield value.value
+        yield value.value
         for condition, result in value.whens:
             yield condition
             yield from deciding(result)

@@ -52,7 +52,7 @@ def _uuid_reader(
         return lambda value: uuid.UUID(bytes=bytes(value))
     if form is Form.HYPHENS:
         return lambda value: _spelled(value, uuid.UUID(value), str)
-    if form is Form.DIGITS and not isinstance(kind, types.Uuid):
+    if not isinstance(kind, types.Uuid):
         return lambda value: _spelled(value, uuid.UUID(value), lambda parsed: parsed.hex)
     if not steps and getattr(kind, "as_uuid", True):
         return None

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import registry
+from sqlalchemy.sql.elements import Grouping
 
 from sqlalchemy_kmsenv import Encrypted, UnboundValueError, attach_keyrings
 from tests.conftest import on
@@ -256,7 +257,7 @@ NESTED: dict[str, Any] = {
     "else": lambda asking, new: case((new.is_(None), new), else_=asking),
     "coalesce": lambda asking, _: func.coalesce(None, asking),
     "ifnull": func.ifnull,
-    "brackets": lambda asking, new: case((new.is_not(None), asking.self_group())),
+    "brackets": lambda asking, new: case((new.is_not(None), Grouping(asking))),
 }
 """A CASE where the value of a column comes from."""
 

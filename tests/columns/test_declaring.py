@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
 from sqlalchemy import (
     CHAR,
     Column,
+    Date,
     FetchedValue,
     Integer,
     MetaData,
@@ -21,7 +23,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase
 
-from sqlalchemy_kmsenv import ConfigurationError, Encrypted, attach_keyrings
+from sqlalchemy_kmsenv import (
+    ConfigurationError,
+    Encrypted,
+    InvalidValueError,
+    attach_keyrings,
+)
 
 
 @pytest.mark.parametrize("name", ["v", ".v", "t.", ".", "", "s.t."])
@@ -118,3 +125,19 @@ def test_a_value_may_be_longer_than_64_kib(engine, metadata, keyring):
     with engine.begin() as connection:
         connection.execute(insert(table), {"id": 1, "v": "x" * 70_000})
         assert connection.scalar(select(table.c.v)) == "x" * 70_000
+
+
+def test_a_date_is_not_made_of_a_time(engine, metadata, keyring):
+    """It would lose its hour; the words name the type that was given."""
+    table = Table(
+        "kmsenv_dates",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("day", Encrypted(Date)),
+    )
+    attach_keyrings(metadata, keyring)
+    metadata.create_all(engine)
+    given = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
+    words = r"kmsenv_dates\.day cannot hold a value of Python type datetime\.datetime"
+    with engine.connect() as connection, pytest.raises(InvalidValueError, match=words):
+        connection.execute(insert(table), {"id": 1, "day": given})

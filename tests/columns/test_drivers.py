@@ -122,3 +122,22 @@ def test_each_value_of_a_batch_keeps_its_own_type(name, engine, make):
         )
         found = connection.scalars(select(table.c.value).order_by(table.c.id)).all()
     assert [(type(each), each) for each in found] == [(type(each), each) for each in values]
+
+
+@on("sqlite")
+def test_a_transaction_that_the_application_begins_counts(engine, make):
+    """The recipe for SQLite's own transactions: the driver commits by itself, until BEGIN."""
+    table = make(String)
+
+    @event.listens_for(engine, "connect")
+    def connected(driver, _):
+        driver.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begun(connection):
+        connection.exec_driver_sql("BEGIN")
+
+    engine.dispose()
+    with engine.begin() as connection:
+        connection.execute(insert(table), {"value": "v"})
+        assert connection.scalars(select(table.c.value)).all() == ["v"]

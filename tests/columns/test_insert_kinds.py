@@ -18,8 +18,10 @@ from sqlalchemy import (
     literal,
     select,
     text,
+    union_all,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
 from sqlalchemy_kmsenv import Encrypted, UnboundValueError, attach_keyrings
@@ -187,3 +189,57 @@ def test_from_statement_goes_by_the_column_before_its_name(engine, keyring):
         with pytest.raises(UnboundValueError, match="would fill it with what is stored"):
             session.scalars(select(Note).from_statement(bad)).all()
     Base.metadata.drop_all(engine)
+
+
+@on("sqlite", "postgresql")
+@pytest.mark.parametrize("rows", [2, 3])
+def test_an_upsert_of_rows_gives_each_an_envelope_of_its_own(
+    rows, database, engine, metadata, keyring
+):
+    """One value for all of them, or one each; bound to the row, or to the column alone."""
+    table = Table(
+        "kmsenv_upserted",
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("text", Encrypted(String)),
+        Column("loose", Encrypted(String, bind="column")),
+    )
+    attach_keyrings(metadata, keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    new = {"sqlite": sqlite, "postgresql": postgresql}[database].insert(table)
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"id": n} for n in range(rows)])
+        for name in ("text", "loose"):
+            one = new.on_conflict_do_update(index_elements=["id"], set_={name: "all"})
+            connection.execute(one, [{"id": n, name: f"new {n}"} for n in range(rows)])
+            query = select(table.c[name]).order_by(table.c.id)
+            assert connection.scalars(query).all() == ["all"] * rows
+            each = new.on_conflict_do_update(index_elements=["id"], set_={name: bindparam("own")})
+            given = [{"id": n, name: f"new {n}", "own": f"own {n}"} for n in range(rows)]
+            connection.execute(each, given)
+            assert connection.scalars(query).all() == [f"own {n}" for n in range(rows)]
+
+
+@pytest.mark.parametrize("shape", ["moved", "mixed"])
+def test_a_union_keeps_each_value_beside_its_row(shape, engine, notes):
+    """What names the row stands in one place, and a value in a column of its own."""
+    first = select(notes.c.id, notes.c.note, func.length(notes.c.plain).label("n"))
+    again = notes.alias()
+    if shape == "moved":
+        other = select(func.length(again.c.plain), again.c.note, again.c.id)
+        words = r"kmsenv_kinds\.note"
+    else:
+        other = select(again.c.id, again.c.plain, again.c.id)
+        words = r"kmsenv_kinds\.note is encrypted, and UNION ALL mixes it with plain"
+    rows = union_all(first, other).subquery()
+    with engine.connect() as connection, pytest.raises(UnboundValueError, match=words):
+        connection.execute(select(rows.c.note))
+
+
+def test_an_update_binds_no_value_to_null(engine, notes):
+    """It says which column is None."""
+    statement = update(notes).where(notes.c.id == 1).values(tenant=None, scoped="x")
+    words = r"kmsenv_kinds\.tenant is None in this UPDATE"
+    with engine.connect() as connection, pytest.raises(UnboundValueError, match=words):
+        connection.execute(statement)

@@ -274,7 +274,8 @@ class _Finder(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         if len(node.args) == 2 and not any(isinstance(arg, ast.Starred) for arg in node.args):
             swapped = list(reversed(node.args))
-            if _text(node.func) not in ("isinstance", "cast", "zip", "TypeVar"):
+            alike = _text(swapped[0]) == _text(swapped[1])
+            if not alike and _text(node.func) not in ("isinstance", "cast", "zip", "TypeVar"):
                 self._add(node, f"swapped: {_text(node)}", _sets(node, "args", swapped))
         self.generic_visit(node)
 

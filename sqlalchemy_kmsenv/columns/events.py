@@ -15,7 +15,7 @@ from sqlalchemy_kmsenv.columns.bound_columns import IncompleteTableError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.from_statements import refuse_stored_bytes
-from sqlalchemy_kmsenv.columns.giving_back import give_back, hide_keys
+from sqlalchemy_kmsenv.columns.giving_back import drop_rows, give_back, hide_keys
 from sqlalchemy_kmsenv.columns.inserting import seal_insert
 from sqlalchemy_kmsenv.columns.late_sealing import after_insert, refused
 from sqlalchemy_kmsenv.columns.logical_names import claim_logical_name
@@ -162,5 +162,7 @@ def _after_statement(
     if execution.late is not None:
         after_insert(connection, execution.late, result)
     give_back(result.context, execution)
+    if execution.drops_rows:
+        drop_rows(result)
     if execution.hides_keys:
         hide_keys(result)

@@ -41,6 +41,11 @@ def count_rows(context: Any, count: int) -> None:
     context._rowcount = count
 
 
+def drop_rows(result: CursorResult[Any]) -> None:
+    """Let a result tell defaults and give no rows: SQLAlchemy leaves those for the ORM in it."""
+    result.all()
+
+
 def hide_keys(result: CursorResult[Any]) -> None:
     """Let a result tell no keys that it was asked for to seal the rows, or to find them."""
     result._soft_close()

@@ -48,6 +48,8 @@ class InsertBatch(Batch[Insert]):
         self._inline_rows = inline_rows(statement, table)
         self.hides_keys = False
         """Whether it returns keys that the statement itself did not ask for."""
+        self.drops_rows = False
+        """Whether what it returns is to be told as defaults alone."""
         if self._inline_rows and rows:
             raise UnboundValueError(
                 f"insert({table.name}).values([...]) is executed with parameters as well; give the"
@@ -144,16 +146,21 @@ class InsertBatch(Batch[Insert]):
         """Let a result tell of a key that was taken ahead what it tells of a generated one."""
         if self._inline_rows or returns_rows(self.statement, explicitly=True):
             return
-        if has_return_defaults(self.statement):
-            column = self.table.columns[key]
-            self.statement = self.statement.return_defaults(column, supplemental_cols=[column])
-            return
-        if len(self.rows) > 1:
-            # Of many rows nothing, unless it is asked.
-            self.given[key] = (key, [None] * len(self.rows))
-        elif conflicts(self.statement):
+        one = len(self.rows) == 1
+        if one and conflicts(self.statement) and not has_return_defaults(self.statement):
             # The row that survives may have another one.
             self._return_keys_too(many=False)
+        elif has_return_defaults(self.statement) or (one and self._returns_key_by_itself()):
+            self.drops_rows = True
+            column = self.table.columns[key]
+            self.statement = self.statement.return_defaults(column, supplemental_cols=[column])
+        elif not one:
+            # Of many rows nothing, unless it is asked.
+            self.given[key] = (key, [None] * len(self.rows))
+
+    def _returns_key_by_itself(self) -> bool:
+        """Whether SQLAlchemy has the INSERT of one row return the key that the server makes."""
+        return self.table.implicit_returning and not is_inline(self.statement)
 
     def known_values(self, column: Column[Any]) -> Sequence[Any]:
         """One value a row: what was found for them, or what they were given."""

@@ -69,7 +69,14 @@ def seal_insert(
         batch.seal(binding, source, values)
     left = _leave_for_later(batch, late, unknown) if late else None
     sealed, sealed_rows = batch.result()
-    marks = marked(sealed, left, batch.given, batch.defaulted, hides_keys=batch.hides_keys)
+    marks = marked(
+        sealed,
+        left,
+        batch.given,
+        batch.defaulted,
+        hides_keys=batch.hides_keys,
+        drops_rows=batch.drops_rows,
+    )
     return marks, sealed_rows
 
 

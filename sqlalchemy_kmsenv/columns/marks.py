@@ -35,6 +35,8 @@ class Execution:
     """The columns whose defaults were evaluated for it."""
     hides_keys: bool = False
     """Whether it returns keys that are the library's affair alone."""
+    drops_rows: bool = False
+    """Whether the rows that it returns are told as defaults alone."""
 
 
 def marked(
@@ -44,10 +46,11 @@ def marked(
     defaulted: Sequence[Column[Any]] = (),
     *,
     hides_keys: bool = False,
+    drops_rows: bool = False,
 ) -> S:
     """A copy that is known to be sealed, with what later events of its execution need."""
     copy = copy_of(statement)
-    setattr(copy, _ATTRIBUTE, Execution(late, given or {}, defaulted, hides_keys))
+    setattr(copy, _ATTRIBUTE, Execution(late, given or {}, defaulted, hides_keys, drops_rows))
     return copy
 
 

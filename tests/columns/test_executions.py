@@ -74,8 +74,14 @@ TELLS: dict[str, Any] = {
     "postfetched": lambda result: sorted(each.key for each in result.postfetch_cols()),
     "key": lambda result: result.inserted_primary_key,
     "keys": lambda result: result.inserted_primary_key_rows,
+    "defaults": lambda result: _tuples(result.returned_defaults_rows),
+    "has rows": lambda result: result.returns_rows,
     "rowcount": lambda result: result.rowcount,
 }
+
+
+def _tuples(rows):
+    return rows and [tuple(row) for row in rows]
 
 
 def told(result):
@@ -107,6 +113,12 @@ EXECUTIONS: dict[str, Any] = {
     "nothing that is encrypted": lambda t: (insert(t).values(plain="p", state=None), None),
     "returning": lambda t: (insert(t).returning(t.c.id, t.c.text), ROWS[0]),
     "rows, returning": lambda t: (insert(t).returning(t.c.plain), KEYED),
+    "return_defaults()": lambda t: (insert(t).return_defaults(), ROWS[0]),
+    "return_defaults(), values": lambda t: (
+        insert(t).values(**ROWS[0]).return_defaults(t.c.plain), None),
+    "rows, return_defaults()": lambda t: (
+        insert(t).return_defaults(), ROWS),
+    "inline()": lambda t: (insert(t).inline(), KEYED[0]),
     "an update": lambda t: (update(t).where(t.c.id == 50).values(text="x"), None),
     "an update of others": lambda t: (update(t).where(t.c.id == 50).values(plain="x"), None),
     "updates": lambda t: (

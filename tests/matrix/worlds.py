@@ -13,8 +13,6 @@ from sqlalchemy.orm import Session
 
 from tests.matrix.models import Model
 
-_TOLD = ("inserted_primary_key_rows", "returned_defaults_rows")
-
 
 @dataclass
 class World:
@@ -127,13 +125,9 @@ class World:
         """Rows and their order, or what is told about a statement that gives none."""
         if not isinstance(result, CursorResult) or result.returns_rows:
             self.seen.append([tuple(plain(each) for each in row) for row in result])
-        else:
-            self.tell(result)
-
-    def tell(self, result: CursorResult[Any], names: Sequence[str] = _TOLD) -> None:
-        """What is told about a statement that was not asked for rows."""
+            return
         told: list[Any] = [result.rowcount]
-        for name in names:
+        for name in ("inserted_primary_key_rows", "returned_defaults_rows"):
             try:
                 rows = getattr(result, name)
             except Exception as error:  # noqa: BLE001 - what is raised is compared too

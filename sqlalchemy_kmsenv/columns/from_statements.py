@@ -47,7 +47,12 @@ def refuse_adapted(statement: Select[Any]) -> None:
     Raises:
         UnboundValueError: an object, or a row, would get envelopes for values.
     """
-    for entity in {each.get("entity") for each in statement.column_descriptions}:
+    try:
+        descriptions = statement.column_descriptions
+    except AttributeError:
+        # SQLAlchemy has none of SELECT * from classes, which names no alias.
+        return
+    for entity in {each.get("entity") for each in descriptions}:
         alias = inspect(entity, raiseerr=False)
         if not (getattr(alias, "is_aliased_class", False) and alias._adapt_on_names):
             continue

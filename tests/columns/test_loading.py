@@ -19,6 +19,7 @@ from sqlalchemy import (
     inspect,
     join,
     literal,
+    literal_column,
     null,
     select,
     table,
@@ -503,6 +504,13 @@ def test_a_subquery_with_the_columns_of_the_model_fills_an_alias(by_name, sessio
     assert streets == ["a street", "b street", "c street"]
     named = aliased(Home, select(Home.id, null().label("street")).subquery(), adapt_on_names=True)
     assert {home.street for home in session.scalars(select(named))} == {None}
+
+
+@pytest.mark.parametrize("star", ["*", text("*"), literal_column("*")])
+def test_select_star_from_a_class_is_let_pass(star, session):
+    """As with text(), nothing is known of its columns, and SQLAlchemy describes none."""
+    rows = session.execute(select(star).select_from(Home).order_by(Home.id)).all()
+    assert [row.id for row in rows] == session.scalars(select(Home.id).order_by(Home.id)).all()
 
 
 # --- results -------------------------------------------------------------------------------

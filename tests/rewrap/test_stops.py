@@ -210,20 +210,24 @@ def test_a_database_in_memory_leaves_no_lock_file(
     with engine.begin() as connection:
         connection.execute(insert(table), [{"id": n, "s": "text"} for n in range(3)])
     local_kms.rotate()
+    pages: list[int] = []
     there: list[Any] = []
 
     def told(_: object) -> None:
+        pages.append(1)
         there.extend(place.iterdir())
-        # From another directory it is the same database, too.
-        monkeypatch.chdir(tmp_path)
 
     options: dict[str, Any] = {"checkpoint": TableCheckpoint(), "batch_size": 1}
-    rewrap(engine, metadata, on_progress=told, should_stop=lambda: True, **options)
-    report = rewrap(engine, metadata, on_progress=told, **options)
+    first = rewrap(
+        engine, metadata, on_progress=told, should_stop=lambda: len(pages) == 1, **options
+    )
+    # From another directory it is the same database, too.
+    monkeypatch.chdir(tmp_path)
+    second = rewrap(engine, metadata, on_progress=told, **options)
 
     engine.dispose()
-    assert report.ok
-    assert report.counts.rewritten == 3
+    assert (first.complete, first.counts.rewritten) == (False, 1)
+    assert (second.ok, second.counts.rewritten) == (True, 3)
     assert [*there, *place.iterdir()] == []
 
 

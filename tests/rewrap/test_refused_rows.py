@@ -191,12 +191,13 @@ LEFT_OUT = "the database's words may hold stored bytes, and are left out"
     ("words", "told"),
     [
         ("closed\nrow: text 5", "closed"),
-        ("closed\x1b[2J", LEFT_OUT),
+        ("closed\nrow: \x1b[2J", "closed"),
+        ("closed\x1b[2J\nrow", LEFT_OUT),
         ("closed: " + "a" * 31, "closed: " + "a" * 31),
         ("closed: " + "a" * 32, LEFT_OUT),
         ("closed. " * 40, "closed. " * 25),
     ],
-    ids=["lines", "escapes", "word", "long word", "long"],
+    ids=["lines", "escapes behind", "escapes", "word", "long word", "long"],
 )
 def test_words_of_a_trigger_are_told_as_far_as_they_are_words(notes: Notes, words, told):
     """Whoever wrote it can have put the whole row into them."""

@@ -1,7 +1,7 @@
 """Promises that fail only beside another thread, or long after the call that broke them."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -195,6 +195,30 @@ def test_an_entry_lands_under_the_lock():
     thread.join(30)
     assert landed.is_set()
     assert list(store._shelf.entries()) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store, _: store.clear(),
+        lambda store, _: store.sweep(),
+        lambda store, held: store.discard("a", held),
+        lambda store, _: store.discard_where(lambda *_: True),
+        lambda store, _: store.get("a", Entry),
+        lambda store, _: store.get("b", Entry),
+    ],
+    ids=["clear", "sweep", "discard", "discard where", "get held", "get new"],
+)
+def test_whatever_looks_at_what_is_held_does_so_under_the_lock(change):
+    """What another thread is in the midst of must not be dropped half, or handed out."""
+    store: FlightStore[str, Entry] = FlightStore(9)
+    held = store.get("a", Entry)
+    with ThreadPoolExecutor(1) as pool:
+        with store._lock:
+            done = pool.submit(change, store, held)
+            assert not wait([done], timeout=0.2).done
+            assert store._shelf.peek("a") is held
+        done.result(30)
 
 
 def test_what_lands_twice_is_held_once_and_the_other_is_dropped():

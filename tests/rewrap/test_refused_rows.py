@@ -191,7 +191,7 @@ LEFT_OUT = "the database's words may hold stored bytes, and are left out"
     ("words", "told"),
     [
         ("closed\nrow: text 5", "closed"),
-        ("closed\nrow: \x1b[2J", "closed"),
+        ("closed\nrow: \x1b[2J \\x00", "closed"),
         ("closed\x1b[2J\nrow", LEFT_OUT),
         ("closed: " + "a" * 31, "closed: " + "a" * 31),
         ("closed: " + "a" * 32, LEFT_OUT),

@@ -20,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, registry
 
 from sqlalchemy_kmsenv import Encrypted, UnboundValueError, attach_keyrings
 from tests.conftest import on
@@ -216,3 +216,30 @@ def test_nothing_waits_where_there_is_nothing_to_seal(engine, tables):
         if engine.dialect.name != "postgresql":
             with pytest.raises(UnboundValueError, match="commits each statement by itself"):
                 connection.execute(insert(table).values(text="x"))
+
+
+@on("sqlite")
+def test_the_rows_of_a_flush_are_sealed_together(engine, tables):
+    """Also where SQL expressions among their attributes make several INSERTs of them."""
+
+    class Note:
+        text: Any
+        plain: Any
+
+    mapping = registry()
+    mapping.map_imperatively(Note, tables.sealed)
+    sent: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2].split()[0]))
+    with Session(engine) as session:
+        for n in range(6):
+            note: Any = Note()
+            note.text = f"text {n}"
+            if n % 2:
+                note.plain = func.lower("P")
+            session.add(note)
+        session.flush()
+        assert sent.count("INSERT") == 6
+        assert sent.count("UPDATE") == 1
+        found = session.scalars(select(tables.sealed.c.text).order_by(tables.sealed.c.id)).all()
+        assert found == [f"text {n}" for n in range(6)]
+    mapping.dispose()

@@ -214,6 +214,21 @@ def test_one_thread_waits_for_all_and_costs_nothing_meanwhile():
     assert time.process_time() - began < 0.25
 
 
+@pytest.mark.skipif(not hasattr(time, "pthread_getcpuclockid"), reason="not on this platform")
+def test_the_thread_does_not_turn_while_it_waits_for_less_than_a_second():
+    """By its own clock, which other work on the machine does not slow down."""
+    sweeper = Sweeper()
+    store = Store(1)
+    sweeper.expect(store, 0.9)
+    thread = sweeper._thread
+    assert thread is not None
+    assert thread.ident is not None
+    clock = time.pthread_getcpuclockid(thread.ident)
+    assert not store.done.wait(0.7)
+    assert time.clock_gettime(clock) < 0.03
+    assert store.done.wait(30)
+
+
 def test_a_pause_ends_the_thread_and_what_is_due_comes_again():
     """Around a fork, which is in the midst of whatever waits."""
     sweeper = Sweeper()

@@ -92,6 +92,9 @@ class Batch(Generic[S]):
         inline = self._inline.get(column.key)
         if column.key not in self.rows[0]:
             return inline.source if inline else None
+        if inline is not None and isinstance(inline.source, FromParameters):
+            # As for SQLAlchemy: bindparam("note") as the value of note takes that parameter.
+            return inline.source
         if inline is not None:
             raise UnboundValueError(
                 f"{described(column)} is given a value in the statement and another one in the"
@@ -201,6 +204,7 @@ class Batch(Generic[S]):
                 # Its parameter may stand elsewhere too, and have a type that knows no envelopes.
                 name = self._replace_inline(column, values)
                 self.release(source.key)
+                self.release(column.key)
             else:
                 self.add(name, values)
             self.given[name] = (source.key, given)

@@ -147,19 +147,20 @@ class InsertBatch(Batch[Insert]):
         if self._inline_rows or returns_rows(self.statement, explicitly=True):
             return
         one = len(self.rows) == 1
-        if one and conflicts(self.statement) and not has_return_defaults(self.statement):
+        asked = has_return_defaults(self.statement)
+        if one and conflicts(self.statement) and not asked:
             # The row that survives may have another one.
             self._return_keys_too(many=False)
-        elif has_return_defaults(self.statement) or (one and self._returns_key_by_itself()):
+        elif self._returns_keys() and (one or asked):
             self.drops_rows = True
             column = self.table.columns[key]
             self.statement = self.statement.return_defaults(column, supplemental_cols=[column])
-        elif not one:
-            # Of many rows nothing, unless it is asked.
+        elif is_inline(self.statement) or not (one or asked):
+            # Of many rows nothing, unless it is asked, and nothing after inline().
             self.given[key] = (key, [None] * len(self.rows))
 
-    def _returns_key_by_itself(self) -> bool:
-        """Whether SQLAlchemy has the INSERT of one row return the key that the server makes."""
+    def _returns_keys(self) -> bool:
+        """Whether SQLAlchemy may have the INSERT return the keys that the server makes."""
         return self.table.implicit_returning and not is_inline(self.statement)
 
     def known_values(self, column: Column[Any]) -> Sequence[Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Insert, Select, Table
+from sqlalchemy.sql import visitors
 
 _BATCH_PREFIX, _BATCH_LENGTH = "_alembic_tmp_", 50
 """How Alembic's batch mode names the table that it copies another to; seen in 1.13 and 1.20."""
@@ -47,6 +48,13 @@ def has_return_defaults(statement: Insert) -> bool:
 def is_inline(statement: Insert) -> bool:
     """Whether ``inline()`` keeps SQLAlchemy from fetching the key."""
     return bool(statement._inline)
+
+
+def nests_insert(statement: Insert) -> bool:
+    """Whether one of its CTEs is an INSERT too, as PostgreSQL can."""
+    return any(
+        isinstance(each, Insert) and each is not statement for each in visitors.iterate(statement)
+    )
 
 
 def select_names(statement: Insert) -> Sequence[str]:

@@ -15,7 +15,7 @@ from sqlalchemy_kmsenv.columns.client_defaults import insert_default
 from sqlalchemy_kmsenv.columns.dml import FromDatabase, Row, Rows, Source
 from sqlalchemy_kmsenv.columns.generated_keys import take_ahead
 from sqlalchemy_kmsenv.columns.insert_batch import InsertBatch
-from sqlalchemy_kmsenv.columns.insert_clauses import copies_its_table, select_names
+from sqlalchemy_kmsenv.columns.insert_clauses import copies_its_table, nests_insert, select_names
 from sqlalchemy_kmsenv.columns.late_sealing import EMPTY
 from sqlalchemy_kmsenv.columns.ledger import LateRows, ledger_of
 from sqlalchemy_kmsenv.columns.marks import marked
@@ -56,6 +56,9 @@ def seal_insert(
     sealed_now = [*(binding for binding, _, _ in writes), *with_own_values(batch, bindings)]
     unknown = _unknown(batch, sealed_now)
     for key, bound in list(unknown.items()):
+        if nests_insert(statement):
+            # SQLAlchemy would give a parameter of that name to the INSERT in the CTE as well.
+            break
         taken = take_ahead(connection, bound.column, len(batch.rows), options)
         if taken is not None:
             batch.add(key, taken)

@@ -40,6 +40,7 @@ from sqlalchemy_kmsenv.rewrap.private_files import (
 )
 from sqlalchemy_kmsenv.rewrap.refusals import CheckpointError
 
+_JOB_CHARACTERS = 100
 _FORMAT = 1
 _JOB = "job"
 _LONG_TEXT = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
@@ -89,12 +90,23 @@ class FileCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class TableCheckpoint:
-    """Rows of a table, which is made where it is missing; written in the page's transaction."""
+    """Rows of a table, which is made where it is missing; written in the page's transaction.
+
+    Raises:
+        ConfigurationError: the name of the job is empty, or has more characters than its column.
+    """
 
     job: str = "default"
-    """Names the job where several use the table."""
+    """Names the job where several use the table; up to 100 characters."""
     table: str = "kmsenv_checkpoints"
     schema: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.job) <= _JOB_CHARACTERS:
+            raise ConfigurationError(
+                f"TableCheckpoint(job={self.job!r}) is refused: give a name of 1 to"
+                f" {_JOB_CHARACTERS} characters"
+            )
 
     def keep(self, connection: Connection, column: str, partition: Partition) -> None:
         """Write how far a partition is, in the transaction of its page."""
@@ -278,7 +290,7 @@ def _table(given: TableCheckpoint) -> Table:
     return Table(
         given.table,
         MetaData(),
-        Column("job", String(100), primary_key=True),
+        Column("job", String(_JOB_CHARACTERS), primary_key=True),
         Column("column_name", String(300), primary_key=True),
         Column("part", Integer, primary_key=True, autoincrement=False),
         Column("state", _LONG_TEXT, nullable=False),

@@ -257,6 +257,21 @@ def test_a_file_that_cannot_be_written_is_an_error(notes: Notes, tmp_path):
         rewrap(notes.engine, notes.metadata, checkpoint=tmp_path / "absent" / "checkpoint.json")
 
 
+@pytest.mark.parametrize("name", ["", "j" * 101])
+def test_a_name_that_its_column_does_not_take_is_refused(name):
+    """A database that cuts it would give two jobs one place."""
+    with pytest.raises(ConfigurationError, match="1 to 100 characters"):
+        TableCheckpoint(job=name)
+
+
+def test_a_name_may_be_as_long_as_its_column(notes: Notes, checkpoint_table):
+    """In characters that take several bytes too."""
+    notes.key.rotate()
+    kept: dict[str, Any] = {"batch_size": 4, "checkpoint": TableCheckpoint(job="é" * 100)}
+    assert rewrap(notes.engine, notes.metadata, **kept, **stop_after(1)).counts.rows == 4
+    assert rewrap(notes.engine, notes.metadata, **kept).counts.rows == 60
+
+
 def test_two_jobs_may_share_the_table(notes: Notes, checkpoint_table):
     """One for each name."""
     notes.key.rotate()

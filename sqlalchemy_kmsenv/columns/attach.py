@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sqlalchemy import MetaData
 
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings, remember
+from sqlalchemy_kmsenv.columns.bound_columns import UntypedKeyError
 from sqlalchemy_kmsenv.columns.plan import encrypted_columns
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring import Keyring
@@ -42,4 +45,6 @@ def attach_keyrings(metadata: MetaData, default: Keyring | None = None, **named:
             replaced.forget()
     remember(metadata)
     for table in metadata.tables.values():
-        encrypted_columns(table)
+        # A table that one refers to may be defined later; a statement before that is refused.
+        with suppress(UntypedKeyError):
+            encrypted_columns(table)

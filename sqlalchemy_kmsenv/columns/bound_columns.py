@@ -25,6 +25,13 @@ class IncompleteTableError(ConfigurationError):
     """
 
 
+class UntypedKeyError(IncompleteTableError):
+    """A column takes its type from a foreign key to a table that is not defined yet.
+
+    SQLAlchemy gives it the type when that table is defined, in whatever order models come.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class BoundColumn:
     """A column whose value is part of a row identity or of a scope."""
@@ -169,6 +176,11 @@ def refuse_changing(column: Column[Any], where: str, role: str) -> None:
 
 
 def _of_kind(column: Column[Any], described: str, role: str) -> BoundColumn:
+    if isinstance(column.type, types.NullType) and column.foreign_keys:
+        raise UntypedKeyError(
+            f"{described} takes its type from its foreign key, and the table that this refers to"
+            " is not defined; define that table in the same MetaData, or give the column its type"
+        )
     kind = kind_of(column.type)
     if kind is None:
         other = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Column, Connection, ForeignKeyConstraint, Insert, Table, Update, event
@@ -11,7 +12,7 @@ from sqlalchemy.orm import FromStatement, Mapper
 from sqlalchemy_kmsenv.columns import flushing, handover, ledger, looking_through, moving
 from sqlalchemy_kmsenv.columns.attached import attached_keyrings
 from sqlalchemy_kmsenv.columns.bare_tables import note_encrypted, refuse_plaintext
-from sqlalchemy_kmsenv.columns.bound_columns import IncompleteTableError
+from sqlalchemy_kmsenv.columns.bound_columns import IncompleteTableError, UntypedKeyError
 from sqlalchemy_kmsenv.columns.dml import Rows, table_of
 from sqlalchemy_kmsenv.columns.encrypted import Encrypted
 from sqlalchemy_kmsenv.columns.from_statements import refuse_stored_bytes
@@ -86,6 +87,8 @@ def _look_again(_: ForeignKeyConstraint, parent: Any) -> None:
 def _check_defined_table(table: Table, _: Any) -> None:
     try:
         _check_table(table)
+    except UntypedKeyError:
+        return
     except IncompleteTableError:
         # A model is looked at again when it is mapped, created or given its keyrings; one without
         # a key may be waiting for automap or DeferredReflection to read it from the database.
@@ -96,7 +99,8 @@ def _check_defined_table(table: Table, _: Any) -> None:
 def _check_mapped_tables(mapper: Mapper[Any], _: Any) -> None:
     for table in mapper.tables:
         if isinstance(table, Table):
-            _check_table(table)
+            with suppress(UntypedKeyError):
+                _check_table(table)
 
 
 def _check_table(table: Table, *_: Any, **__: Any) -> None:

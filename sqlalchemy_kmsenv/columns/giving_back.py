@@ -15,7 +15,7 @@ from __future__ import annotations
 from copy import copy
 from typing import Any
 
-from sqlalchemy import CursorResult
+from sqlalchemy import CursorResult, Table
 
 from sqlalchemy_kmsenv.columns.marks import Execution
 
@@ -46,12 +46,18 @@ def drop_rows(result: CursorResult[Any]) -> None:
     result.all()
 
 
+def _gives_key(context: Any, table: Table) -> bool:
+    """Whether the one row of an INSERT has a key that the application gives."""
+    (given,) = context.compiled_parameters
+    return all(given.get(column.key) is not None for column in table.primary_key.columns)
+
+
 def hide_keys(result: CursorResult[Any]) -> None:
     """Let a result tell no keys that it was asked for to seal the rows, or to find them."""
     result._soft_close()
     context: Any = result.context
     table = context.compiled.statement.table
-    if context.executemany:
+    if context.executemany or _gives_key(context, table):
         # What the parameters say of the keys, which is what SQLAlchemy goes back to.
         vars(context).pop("inserted_primary_key_rows", None)
     elif table.autoincrement_column is None or not context.dialect.postfetch_lastrowid:

@@ -149,7 +149,8 @@ class InsertBatch(Batch[Insert]):
         one = len(self.rows) == 1
         asked = has_return_defaults(self.statement)
         if one and conflicts(self.statement) and not asked:
-            # The row that survives may have another one.
+            # The row that survives may have another one: nobody gave this one.
+            self.given[key] = (key, [None])
             self._return_keys_too(many=False)
         elif self._returns_keys() and (one or asked):
             self.drops_rows = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from sqlalchemy_kmsenv import Encrypted, UnboundValueError, attach_keyrings
@@ -178,6 +180,28 @@ def test_in_autocommit_the_message_names_what_is_missing(make, engine):
             connection.execute(insert(table), {"text": "t"})
         connection.execute(insert(table), {"text": "t", "region": "us"})
         assert connection.scalars(select(table.c.text)).all() == ["t"]
+
+
+@pytest.mark.parametrize("kind", ["composite", "generated"])
+@pytest.mark.parametrize("key", [7, 8])
+def test_an_insert_that_may_skip_tells_of_a_given_key_what_a_plain_one_tells(
+    make, engine, database, kind, key
+):
+    """Nothing was asked of the statement: no rows come back, and the key is the given one."""
+    table = make(kind)
+    statement: Any = insert(table).prefix_with("IGNORE")
+    if database != "mariadb":
+        own = {"sqlite": sqlite, "postgresql": postgresql}[database]
+        statement = own.insert(table).on_conflict_do_nothing()
+    with warnings.catch_warnings(), engine.begin() as connection:
+        warnings.simplefilter("ignore")  # PyMySQL's, of the duplicate.
+        connection.execute(insert(table), {"id": 7, "text": "there"})
+        result = connection.execute(statement, {"id": key, "text": "new"})
+        assert not result.returns_rows
+        assert result.rowcount == key - 7
+        assert result.inserted_primary_key == ((key, "p") if kind == "composite" else (key,))
+        found = connection.execute(select(table.c.id, table.c.text).order_by(table.c.id))
+        assert found.all() == [(7, "there"), (8, "new")][: key - 6]
 
 
 @on("postgresql")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Column, Connection, ForeignKeyConstraint, Insert, Table, Update, event
 from sqlalchemy.engine import Engine
@@ -37,6 +38,9 @@ from sqlalchemy_kmsenv.columns.updating import seal_update
 from sqlalchemy_kmsenv.columns.variants import type_and_variants
 from sqlalchemy_kmsenv.errors import ConfigurationError
 from sqlalchemy_kmsenv.keyring.statements import next_statement
+
+_untyped: WeakSet[Table] = WeakSet()
+"""Tables with a key whose type comes from a table that is not defined yet."""
 
 
 def listen() -> None:
@@ -85,10 +89,18 @@ def _look_again(_: ForeignKeyConstraint, parent: Any) -> None:
 
 
 def _check_defined_table(table: Table, _: Any) -> None:
+    _check_unless_incomplete(table)
+    for other in [each for each in _untyped if each.metadata is table.metadata]:
+        # The table that is defined now may be the one that its key waited for.
+        _untyped.discard(other)
+        _check_unless_incomplete(other)
+
+
+def _check_unless_incomplete(table: Table) -> None:
     try:
         _check_table(table)
     except UntypedKeyError:
-        return
+        _untyped.add(table)
     except IncompleteTableError:
         # A model is looked at again when it is mapped, created or given its keyrings; one without
         # a key may be waiting for automap or DeferredReflection to read it from the database.

@@ -102,8 +102,8 @@ def test_a_table_that_never_comes_is_named_when_a_value_is_written(keyring: Keyr
         connection.execute(insert(table).values(person_id=7, club="chess", note="x"))
 
 
-def test_uses_of_envelopes_are_refused_when_the_table_is_created() -> None:
-    """What is left out when a table is defined before its key has a type is done then."""
+def test_uses_of_envelopes_are_refused_when_the_key_has_its_type() -> None:
+    """Whether the application creates its tables itself or not."""
     metadata = MetaData()
     Table(
         "kmsenv_passports",
@@ -112,6 +112,6 @@ def test_uses_of_envelopes_are_refused_when_the_table_is_created() -> None:
         Column("number", Encrypted(String)),
         UniqueConstraint("number"),
     )
-    Table("kmsenv_owners", metadata, Column("id", Integer, primary_key=True))
+    Table("kmsenv_others", metadata, Column("id", Integer, primary_key=True))
     with pytest.raises(ConfigurationError, match=r"number is encrypted, and the unique constraint"):
-        metadata.create_all(create_engine("sqlite://"))
+        Table("kmsenv_owners", metadata, Column("id", Integer, primary_key=True))

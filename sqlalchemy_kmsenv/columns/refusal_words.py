@@ -31,8 +31,8 @@ _ARITHMETIC = (
     " application, and write what comes out"
 )
 _NULL_ONLY = (
-    "{} in SQL would ask that of an envelope. is_(None) and is_not(None) work; ask for anything"
-    " else in the application"
+    "{} in SQL would ask that of an envelope. is_(None) and is_not(None) of the column itself work"
+    " (for a subquery, inside of it, under exists()); ask for anything else in the application"
 )
 _DISTINCT = (
     "two envelopes of one value differ, so {} would find no two alike. Select the column together"

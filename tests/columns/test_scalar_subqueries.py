@@ -219,3 +219,15 @@ def test_elsewhere_it_is_refused_before_it_is_sent(shape, shop):
     """Nothing is sorted, compared or copied as an envelope, nor read without its row."""
     with pytest.raises(UnboundValueError, match="encrypted"):
         shop.session.execute(REFUSED[shape](shop)).all()
+
+
+def test_whether_a_subquery_has_a_value_is_asked_inside_of_it(shop):
+    """As the refusal says; outside, its value is one that the database computed."""
+    outside = select(shop.Customer.id).where(shop.Customer.latest.is_not(None))
+    with pytest.raises(UnboundValueError, match=r"for a subquery, inside of it, under exists\(\)"):
+        shop.session.scalars(outside)
+    written = select(shop.Note.id).where(
+        shop.Note.customer_id == shop.Customer.id, shop.Note.text.is_not(None)
+    )
+    inside = select(shop.Customer.id).where(written.exists()).order_by(shop.Customer.id)
+    assert shop.session.scalars(inside).all() == [1, 2]

@@ -2,6 +2,7 @@
 
     python -m tests.differential                       # all of them, two rounds
     python -m tests.differential test/orm/dml -k bulk  # some; arguments go to pytest
+    python -m tests.differential --dburi URL test/orm  # on another database than SQLite
 
 The tests come with SQLAlchemy's source distribution of the version that is installed. What fails
 with encryption alone must be a refusal that ``refusals.txt`` holds, or a test that

@@ -22,6 +22,8 @@ _ADVICE = (
     ("Write it with the ORM", "insert_flush"),
     ("with update(table).where(key == value)", "update_key"),
     ("set the named columns to the new row's as well", "upsert_with_scope"),
+    ("does not say which it made; give", "upsert_with_scope"),
+    ("begin a transaction, or give", "insert_values"),
     ("insert with ON CONFLICT DO NOTHING", "upsert_nothing"),
     ("nsert with on_duplicate_key_update(", "upsert_nothing"),
     ("set it to the new row's", "upsert_with_scope"),

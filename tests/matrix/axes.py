@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from tests.matrix.covering import Choice
 from tests.matrix.kinds import IDENTITIES, INNER, KEYS, SCOPES
+from tests.matrix.names import NAMES
 
 AXES: dict[str, tuple[str, ...]] = {
     "key": tuple(KEYS),
@@ -23,7 +24,8 @@ AXES: dict[str, tuple[str, ...]] = {
     ),
     "schema": ("no", "schema", "translate"),
     "inner": tuple(INNER),
-    "given": ("given", "defaults", "key_defaults"),
+    "given": ("given", "defaults", "key_defaults", "server_defaults"),
+    "names": tuple(NAMES),
 }  # fmt: skip
 
 BASE: Choice = {axis: values[0] for axis, values in AXES.items()}
@@ -43,6 +45,7 @@ class Design:
     schema: str
     inner: str
     given: str
+    names: str
 
     def __str__(self) -> str:
         """What differs from the first value of each axis."""

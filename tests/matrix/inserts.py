@@ -58,6 +58,15 @@ def insert_given(w: World) -> None:
     w.run(insert(w.model.table), rows if w.many else rows[0])
 
 
+@shape(SECTION, 'v = bindparam("v"); insert(t).values(text=v, other=v, name=v)',
+       returning=ROWS_RETURNING, many=BOTH,
+       fits=lambda d: one_table(d) and d.inner == "str")  # fmt: skip
+def insert_one_parameter(w: World) -> None:
+    """One parameter in several columns: each encrypted one has an envelope of its own."""
+    rows = w.new_rows_of_one_parameter()
+    w.run(insert(w.model.table).values(w.one_parameter()), rows if w.many else rows[0])
+
+
 @shape(SECTION, 'insert(t).values([{"text": "x"}, ...])',
        returning=ROWS_RETURNING, fits=one_table)  # fmt: skip
 def insert_values_list(w: World) -> None:

@@ -68,6 +68,11 @@ class Kind:
     value: Callable[[int], Any]
 
 
+def in_sql(value: Any) -> str:
+    """A value as the default of a column in the database."""
+    return value.name if isinstance(value, enum.Enum) else str(value)
+
+
 _BYTES_KEY = LargeBinary(16).with_variant(mysql.VARBINARY(16), "mysql", "mariadb")
 
 KEY_PARTS = {

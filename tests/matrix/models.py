@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,9 @@ from tests.matrix.kinds import (
     SCOPE_COLUMNS,
     SCOPES,
     Kind,
+    in_sql,
 )
+from tests.matrix.names import NAMES, key_of
 
 SCHEMA = second_schema("kmsenv_mx")
 """A second schema, or database, beside the one that the engine connects to."""
@@ -79,6 +81,11 @@ class Model:
             found["kind"] = "child" if self.design.inherit.startswith("single") else "parent"
         return found
 
+    def keys_of(self, attributes: Iterable[str]) -> list[str]:
+        """Keys in ``table`` of the columns behind attributes."""
+        columns = [self.column(name) for name in attributes]
+        return [column.key for column in columns if column is not None]
+
     def column(self, attribute: str) -> Column[Any] | None:
         """The column of ``table`` behind an attribute."""
         for column in getattr(self.entity, attribute).property.columns:
@@ -90,8 +97,7 @@ class Model:
     @property
     def table_encrypted(self) -> tuple[str, ...]:
         """Keys of the encrypted columns of ``table``."""
-        columns = [self.column(name) for name in self.encrypted]
-        return tuple(column.key for column in columns if column is not None)
+        return tuple(self.keys_of(self.encrypted))
 
     def key_of(self, n: int) -> dict[str, Any]:
         """What names row ``n``."""
@@ -178,7 +184,7 @@ class Builder:
         args += self._add_identity(body)
         if holds:
             self._add_encrypted(body, "middle")
-        body["name"] = mapped_column(String(20))
+        body["name"] = self._column("name", String(20))
         self.makers["name"] = lambda n: "abcdefghi"[n - 1]
         body["stamp"] = mapped_column(Integer, default=7, onupdate=8)
         body["rank"] = mapped_column(Integer, server_default="5")
@@ -211,7 +217,7 @@ class Builder:
         if holds:
             self._add_encrypted(body, "first", before="c_")
         for name, kind in zip(self.keys, KEYS[self.design.key], strict=True):
-            body[name] = mapped_column(self._plain_type(KEY_PARTS[kind]), primary_key=True)
+            body[name] = self._column(name, self._plain_type(KEY_PARTS[kind]), primary_key=True)
         target = f"{self.prefix}_t"
         if self.table_args["schema"]:
             target = f"{self.table_args['schema']}.{target}"
@@ -220,7 +226,7 @@ class Builder:
             self._add_scope(body, before="c_")
             args += self._add_identity(body, before="c_")
             self._add_encrypted(body, "middle", before="c_")
-        body["c_name"] = mapped_column(String(20))
+        body["c_name"] = self._column("c_name", String(20))
         self.makers["c_name"] = lambda n: f"child {n}"
         if holds:
             self._add_encrypted(body, "last", before="c_")
@@ -244,7 +250,7 @@ class Builder:
                 options["default"] = counter
             if kind_name != "server":
                 options["autoincrement"] = False
-            body[name] = mapped_column(self._plain_type(kind), primary_key=True, **options)
+            body[name] = self._column(name, self._plain_type(kind), primary_key=True, **options)
             if kind_name == "server" or self.design.given == "key_defaults":
                 self.makers[name] = lambda _: OMIT
             else:
@@ -261,7 +267,10 @@ class Builder:
             unique = True if names == ("code",) else None
             kind = IDENTITY_COLUMNS[name]
             self._add_plain(body, name, before, kind, nullable=False, unique=unique)
-        return [UniqueConstraint(*(before + name for name in names))] if len(names) > 1 else []
+        if len(names) < 2:
+            return []
+        keys = [key_of(self.design.names, before + name) for name in names]
+        return [UniqueConstraint(*keys, name=f"{body['__tablename__']}_uq")]
 
     def _add_plain(
         self, body: dict[str, Any], name: str, before: str, kind: Kind, **options: Any
@@ -269,14 +278,18 @@ class Builder:
         attribute = before + name
         if self.design.given == "given":
             self.makers[attribute] = kind.value
+        elif self.design.given == "server_defaults" and name != "code":
+            # Two rows must differ in a code that is unique by itself.
+            options["server_default"] = in_sql(kind.value(5))
+            self.makers[attribute] = lambda _: OMIT
         else:
             options["default"] = _from_name(kind) if name == "code" else kind.value(5)
             self.makers[attribute] = lambda _: OMIT
-        body[attribute] = mapped_column(self._plain_type(kind), **options)
+        body[attribute] = self._column(attribute, self._plain_type(kind), **options)
 
     def _add_digest(self, body: dict[str, Any], source: str) -> None:
         def digest(context: Any) -> str:
-            return repr(context.get_current_parameters().get(source))
+            return repr(context.get_current_parameters().get(key_of(self.design.names, source)))
 
         body["digest"] = mapped_column(String(200), default=digest, onupdate=digest)
 
@@ -290,7 +303,7 @@ class Builder:
             column_name = name if self.part == "same" else before + name
             kind = INNER[self.design.inner]
             options = self._value_options(name, kind)
-            body[before + name] = mapped_column(column_name, self._type(kind, before), **options)
+            body[before + name] = self._column(column_name, self._type(kind, before), **options)
             self.encrypted.append(before + name)
             self.makers[before + name] = self._maker(name, kind)
         # A class that is mapped beside its parent maps the same attributes again.
@@ -316,15 +329,29 @@ class Builder:
         # A child in the same table names the columns of its parent.
         own = before if self.place == "joined" else ""
         bind: Any = self.design.bind
-        scope: Any = [own + n if n != "id" else n for n in SCOPES[self.design.scope]]
+        scope: Any = [
+            key_of(self.design.names, own + n) if n != "id" else n
+            for n in SCOPES[self.design.scope]
+        ]
         scope = scope or self.design.scope
-        identity = [own + name for name in IDENTITIES[self.design.identity]]
+        identity = [
+            key_of(self.design.names, own + name) for name in IDENTITIES[self.design.identity]
+        ]
         return Encrypted(
             kind.type(),
             scope=scope,
             identity=identity or None,
             bind=bind,
         )
+
+    def _column(self, name: str, type_: TypeEngine[Any], **options: Any) -> Any:
+        """A column that is called as the design says."""
+        naming = self.design.names
+        if naming == "crossed" and self.place == "single" and name.startswith("c_"):
+            # SQLAlchemy looks for the name among the keys of the parent's table.
+            naming = "keyed"
+        stored, key = NAMES[naming](name)
+        return mapped_column(stored, type_, key=key, **options)
 
     def _value_options(self, name: str, kind: Kind) -> dict[str, Any]:
         offset = _OFFSET[name]

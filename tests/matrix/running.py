@@ -148,7 +148,8 @@ class Tables:
                 continue
             name = f"{SCHEMA}.{table.name}" if table.schema else table.name
             if connection.dialect.name == "postgresql":
-                connection.execute(text(f"ALTER SEQUENCE {name}_id_seq RESTART"))
+                column = table.autoincrement_column.name
+                connection.execute(text(f"ALTER SEQUENCE {name}_{column}_seq RESTART"))
             else:
                 connection.execute(text(f"ALTER TABLE {name} AUTO_INCREMENT = 1"))
 

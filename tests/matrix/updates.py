@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, lambda_stmt, select, update
+from sqlalchemy import String, bindparam, delete, func, lambda_stmt, select, update
 
 from tests.matrix.axes import Design
 from tests.matrix.kinds import SCOPE_COLUMNS, SCOPES
@@ -31,8 +31,9 @@ def _apart(design: Design) -> bool:
 def _moved(w: World, *, core: bool) -> dict[str, Any]:
     """Another scope for row 1."""
     own = "c_" if core and w.model.design.inherit == "joined_child" else ""
-    names = [own + name for name in SCOPES[w.model.design.scope] if name in SCOPE_COLUMNS]
-    return {name: SCOPE_COLUMNS[name.removeprefix("c_")].value(4) for name in names}
+    names = [name for name in SCOPES[w.model.design.scope] if name in SCOPE_COLUMNS]
+    keys = w.model.keys_of(own + name for name in names) if core else names
+    return {key: SCOPE_COLUMNS[name].value(4) for key, name in zip(keys, names, strict=True)}
 
 
 @shape(SECTION, 'note.text = "x"; session.flush()', many=BOTH)
@@ -129,6 +130,18 @@ def update_bound_values(w: World) -> None:
     for n in w.old:
         given = {"v_" + name: value for name, value in w.secrets(n, core=True).items()}
         rows.append({**w.bound(n), **given})
+    w.run(statement, rows if w.many else rows[0])
+
+
+@shape(SECTION, 'v = bindparam("v"); update(t).where(t.c.id == ..., t.c.name == v).values(text=v)',
+       returning=ROWS_RETURNING, many=BOTH, fits=lambda d: d.inner == "str")  # fmt: skip
+def update_one_parameter(w: World) -> None:
+    """One parameter in several places: WHERE compares with the value, not with its envelope."""
+    value: Any = bindparam("v", type_=String())
+    name = "name" if "name" in w.model.table.c else "c_name"
+    statement = update(w.model.table).where(w.is_bound(), w.model.table.c[name] == value)
+    statement = statement.values(dict.fromkeys(w.model.table_encrypted, value))
+    rows = [{**w.bound(n), "v": w.model.makers[name](n)} for n in w.old]
     w.run(statement, rows if w.many else rows[0])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import String, bindparam
+
 from tests.matrix.axes import Design
-from tests.matrix.kinds import IDENTITIES, SCOPES
+from tests.matrix.kinds import IDENTITIES, IDENTITY_COLUMNS, SCOPE_COLUMNS, SCOPES
 from tests.matrix.registry import one_table, shape
 from tests.matrix.worlds import World
 
@@ -34,22 +36,32 @@ def _conflicting(w: World) -> list[dict[str, Any]]:
     return [again, *_rows(w, 3)] if w.many else [again]
 
 
-def _execute(w: World, statement: Any) -> None:
-    rows = _conflicting(w)
+def _told(w: World, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, with what the server would make of what values are bound to."""
+    if w.model.design.given != "server_defaults":
+        return rows
+    names = [name for name in _scope_names(w) if name not in ("id", "code")]
+    kinds = {**SCOPE_COLUMNS, **IDENTITY_COLUMNS}
+    keys = w.model.keys_of(names)
+    return [
+        {**row, **{key: kinds[name].value(n) for key, name in zip(keys, names, strict=True)}}
+        for n, row in zip((1, 3), rows, strict=False)
+    ]
+
+
+def _execute(w: World, statement: Any, rows: list[dict[str, Any]] | None = None) -> None:
+    rows = rows or _conflicting(w)
     w.run(statement, rows if w.many else rows[0])
 
 
 def _scope_names(w: World) -> list[str]:
-    if w.model.table_encrypted and w.model.table_encrypted[0].startswith("c_"):
-        own = "c_" if w.model.design.inherit.startswith("joined") else ""
-    else:
-        own = ""
+    """Attributes that an upsert has to bring with a value."""
     design = w.model.design
     names = [name for name in SCOPES[design.scope] if name != "id"]
     if design.scope == "key" and design.identity != "key":
         # On MySQL and MariaDB the row that is there may have another key.
-        return ["id", *(own + name for name in IDENTITIES[design.identity])]
-    return [own + name for name in (*names, *IDENTITIES[design.identity])]
+        return ["id", *IDENTITIES[design.identity]]
+    return [*names, *IDENTITIES[design.identity]]
 
 
 @shape(SECTION, 'on the primary key, set_={"text": new.excluded.text}  # MySQL: new.inserted.text',
@@ -73,8 +85,9 @@ def upsert_without_scope(w: World) -> None:
        returning=RETURNING, many=BOTH, fits=_with_values)  # fmt: skip
 def upsert_with_scope(w: World) -> None:
     """The scope goes with the value."""
-    names = [*w.model.table_encrypted, *_scope_names(w)]
-    _execute(w, w.on_conflict(w.upsert(), lambda e: {name: e[name] for name in names}))
+    names = [*w.model.table_encrypted, *w.model.keys_of(_scope_names(w))]
+    statement = w.on_conflict(w.upsert(), lambda e: {name: e[name] for name in names})
+    _execute(w, statement, _told(w, _conflicting(w)))
 
 
 @shape(SECTION, 'set_={"text": None}', many=BOTH,
@@ -107,27 +120,75 @@ def upsert_scope_alone(w: World) -> None:
     moved = {name: w.model.makers[name](4) for name in names}
     if not all(isinstance(value, str | int) or value for value in moved.values()):
         return
-    _execute(w, w.on_conflict(w.upsert(), lambda e: {name: e[name] for name in names}))
+    keys = w.model.keys_of(names)
+    _execute(w, w.on_conflict(w.upsert(), lambda e: {key: e[key] for key in keys}))
 
 
-@shape(SECTION, "on the unique key that is the identity",
-       fits=lambda d: _with_values(d) and d.identity != "key" and d.given == "given")  # fmt: skip
-def upsert_on_the_identity(w: World) -> None:
-    """The row that survives has the identity that the value is sealed for."""
-    row = {**_rows(w, 5)[0], **w.secrets(1, core=True)}
-    names = IDENTITIES[w.model.design.identity]
-    own = {name: w.model.table_row(1)[name] for name in _scope_names(w) if name != "id"}
+def _with_identity(design: Design) -> bool:
+    return _with_values(design) and design.identity != "key" and design.given == "given"
+
+
+def _on_the_identity(w: World, **target: Any) -> None:
+    """Row 1 is found by its identity; the primary key is another one."""
+    names = [name for name in _scope_names(w) if name != "id"]
+    again = w.model.table_row(1)
+    own = {key: again[key] for key in w.model.keys_of(names)}
+    row = {**_rows(w, 5)[0], **w.secrets(1, core=True), **own}
     statement = w.upsert()
     encrypted = w.model.table_encrypted
     if hasattr(statement, "inserted"):
-        statement = statement.on_duplicate_key_update(
-            **{name: statement.inserted[name] for name in encrypted}
-        )
+        new = statement.inserted
+        statement = statement.on_duplicate_key_update(**{name: new[name] for name in encrypted})
     else:
+        new = statement.excluded
         statement = statement.on_conflict_do_update(
-            index_elements=names, set_={name: statement.excluded[name] for name in encrypted}
+            **target, set_={name: new[name] for name in encrypted}
         )
-    w.run(statement, {**row, **own})
+    w.run(statement, [row, _rows(w, 3)[0]] if w.many else row)
+
+
+def _identity(w: World) -> list[Any]:
+    return [w.model.table.c[key] for key in w.model.keys_of(IDENTITIES[w.model.design.identity])]
+
+
+@shape(SECTION, "on the unique key that is the identity", many=BOTH,
+       fits=_with_identity)  # fmt: skip
+def upsert_on_the_identity(w: World) -> None:
+    """The row that survives has the identity that the value is sealed for."""
+    _on_the_identity(w, index_elements=[column.name for column in _identity(w)])
+
+
+@shape(SECTION, "on the identity, index_elements=[t.c.code]  # columns, not texts",
+       returning=RETURNING, fits=_with_identity)  # fmt: skip
+def upsert_on_identity_columns(w: World) -> None:
+    """Likewise."""
+    _on_the_identity(w, index_elements=_identity(w))
+
+
+@shape(SECTION, 'on the identity, constraint="name"', returning=RETURNING,
+       fits=lambda d: _with_identity(d) and d.identity == "code+slot")  # fmt: skip
+def upsert_on_identity_constraint(w: World) -> None:
+    """Likewise. Only PostgreSQL has such a clause."""
+    if w.dialect != "postgresql":
+        raise NotImplementedError(w.dialect)
+    _on_the_identity(w, constraint=f"{w.model.table.name}_uq")
+
+
+@shape(SECTION, 'v = bindparam("v"); values(text=v), set_={"text": v, "name": v}',
+       returning=RETURNING, many=BOTH,
+       fits=lambda d: one_table(d) and d.inner == "str" and not _names_columns(d))  # fmt: skip
+def upsert_one_parameter(w: World) -> None:
+    """One parameter in VALUES and in the clause; the plain column gets the value."""
+    values: Any = bindparam("v", type_=String())
+    names = (*w.model.table_encrypted, "name")
+    inserted = {**w.one_parameter(), **{key: bindparam(f"b_{key}") for key in w.model.key}}
+    statement = w.on_conflict(w.upsert().values(inserted), lambda _: dict.fromkeys(names, values))
+    numbers = (1, 3) if w.many else (1,)
+    rows = [
+        {**row, **{f"b_{key}": value for key, value in w.model.key_of(n).items()}}
+        for n, row in zip(numbers, w.new_rows_of_one_parameter(*numbers), strict=True)
+    ]
+    w.run(statement, rows if w.many else rows[0])
 
 
 @shape(SECTION, "on_conflict_do_nothing()  # MySQL: on_duplicate_key_update(id=t.c.id)",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam
+from sqlalchemy import ColumnElement, String, and_, bindparam
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import CursorResult, Result
 from sqlalchemy.orm import Session
@@ -84,6 +84,22 @@ class World:
                 found[column.key] = model.secret(n, name)
         return found
 
+    def one_parameter(self) -> dict[str, Any]:
+        """What a new row sets, with one parameter for the name and every encrypted column."""
+        value: Any = bindparam("v", type_=String())
+        row = self.model.table_row(self.new[0])
+        named: dict[str, Any] = {key: bindparam(f"b_{key}") for key in row}
+        return {**named, **dict.fromkeys((*self.model.table_encrypted, "name"), value)}
+
+    def new_rows_of_one_parameter(self, *numbers: int) -> list[dict[str, Any]]:
+        """The parameters of that statement for each row."""
+        ours = {*self.model.table_encrypted, "name"}
+        return [
+            {"v": f"one {n}", **{f"b_{k}": v for k, v in row.items() if k not in ours}}
+            for n in numbers or self.new
+            for row in [self.model.table_row(n)]
+        ]
+
     def upsert(self) -> Any:
         """The INSERT of the database's own dialect."""
         own: Any = {"sqlite": sqlite, "postgresql": postgresql}.get(self.dialect, mysql)
@@ -94,7 +110,8 @@ class World:
         if hasattr(statement, "on_duplicate_key_update"):
             return statement.on_duplicate_key_update(**make(statement.inserted))
         return statement.on_conflict_do_update(
-            index_elements=list(self.model.key), set_=make(statement.excluded)
+            index_elements=[self.model.table.c[name].name for name in self.model.key],
+            set_=make(statement.excluded),
         )
 
     # --- what comes back ------------------------------------------------------------------
@@ -126,7 +143,9 @@ class World:
         if not isinstance(result, CursorResult) or result.returns_rows:
             self.seen.append([tuple(plain(each) for each in row) for row in result])
             return
-        told: list[Any] = [result.rowcount]
+        # Some drivers forget with the cursor how many rows an INSERT made, and say -1.
+        forgets = self.dialect == "postgresql" and result.context.isinsert
+        told: list[Any] = [None if forgets and not self.many else result.rowcount]
         for name in ("inserted_primary_key_rows", "returned_defaults_rows"):
             try:
                 rows = getattr(result, name)

@@ -105,9 +105,20 @@ def upsert_plain(w: World) -> None:
     _execute(w, w.on_conflict(w.upsert(), lambda _: {"name": "n"}))
 
 
-@shape(SECTION, 'set_={"text": "x"}', returning=RETURNING, many=BOTH, fits=_with_values)
+@shape(SECTION, 'set_={"text": "x"}', returning=RETURNING, many=BOTH,
+       fits=lambda d: _with_values(d) and not _names_columns(d))  # fmt: skip
 def upsert_own_value(w: World) -> None:
-    """A value of its own."""
+    """A value of its own, sealed for the row that survives."""
+    values = w.secrets(2, core=True)
+    _execute(w, w.on_conflict(w.upsert(), lambda _: values))
+
+
+# Of a scope that the server makes a message of its own tells, once this one is followed.
+@shape(SECTION, 'set_={"text": "x"}  # without the scope or identity it has', many=BOTH,
+       fits=lambda d: _with_values(d) and _names_columns(d)
+       and d.given != "server_defaults")  # fmt: skip
+def upsert_own_value_without_scope(w: World) -> None:
+    """The row that survives may have another one."""
     values = w.secrets(2, core=True)
     _execute(w, w.on_conflict(w.upsert(), lambda _: values))
 

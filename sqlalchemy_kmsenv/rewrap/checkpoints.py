@@ -208,7 +208,9 @@ class TableStore:
 
     def held(self, engine: Engine) -> AbstractContextManager[bool]:
         """A lock of the database's, by the name of the job."""
-        return held_name(engine, f"{self._rows.fullname} {self._given.job}")
+        # MySQL and MariaDB have one such lock a server, and not a database.
+        database = self._given.schema or engine.url.database
+        return held_name(engine, f"{database} {self._given.table} {self._given.job}")
 
     def load(self, engine: Engine) -> tuple[Any, Kept] | None:
         """What the table says; it is made where it is missing."""

@@ -14,7 +14,8 @@ from sqlalchemy_kmsenv.rewrap import (
     survey,
     verify,
 )
-from tests.conftest import on
+from sqlalchemy_kmsenv.rewrap.checkpoints import store_of
+from tests.conftest import on, second_schema
 from tests.rewrap.conftest import Notes
 
 TABLE = TableCheckpoint(job="test")
@@ -270,6 +271,21 @@ def test_a_name_may_be_as_long_as_its_column(notes: Notes, checkpoint_table):
     kept: dict[str, Any] = {"batch_size": 4, "checkpoint": TableCheckpoint(job="é" * 100)}
     assert rewrap(notes.engine, notes.metadata, **kept, **stop_after(1)).counts.rows == 4
     assert rewrap(notes.engine, notes.metadata, **kept).counts.rows == 60
+
+
+@on("mariadb")
+def test_jobs_of_two_databases_do_not_keep_each_other_off(notes: Notes, checkpoint_table):
+    """The server knows a lock by its name alone, and the default name is everybody's."""
+    name = second_schema("kmsenv_locks")
+    with notes.engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE IF NOT EXISTS {name}")
+    other = create_engine(notes.engine.url.set(database=name))
+    here = store_of(TABLE)
+    with here.held(notes.engine) as got, here.held(other) as got_elsewhere:
+        assert (got, got_elsewhere) == (True, True)
+        with store_of(TableCheckpoint(job="test", schema=name)).held(notes.engine) as again:
+            assert not again
+    other.dispose()
 
 
 def test_two_jobs_may_share_the_table(notes: Notes, checkpoint_table):

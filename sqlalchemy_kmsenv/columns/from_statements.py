@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Column, Select, inspect
+from sqlalchemy import Column, ColumnClause, Select, TextClause, inspect
 from sqlalchemy.orm import FromStatement, Mapper
 from sqlalchemy.sql.elements import Null
 
@@ -50,8 +50,10 @@ def refuse_adapted(statement: Select[Any]) -> None:
     try:
         descriptions = statement.column_descriptions
     except AttributeError:
-        # SQLAlchemy has none of SELECT * from classes, which names no alias.
-        return
+        # SQLAlchemy cannot describe SELECT *, which names no alias.
+        if all(map(_is_star, statement.inner_columns)):
+            return
+        raise
     for entity in {each.get("entity") for each in descriptions}:
         alias = inspect(entity, raiseerr=False)
         if not (getattr(alias, "is_aliased_class", False) and alias._adapt_on_names):
@@ -91,6 +93,11 @@ def _stored_bytes(selected: Any, column: Column[Any]) -> Any:
         found = selected.get(column.name)
     opened = found is None or isinstance(found.type, Encrypted) or _is_null(found)
     return None if opened else found
+
+
+def _is_star(element: Any) -> bool:
+    sql = element.text if isinstance(element, TextClause) else getattr(element, "name", None)
+    return isinstance(element, (TextClause, ColumnClause)) and sql == "*"
 
 
 def _is_null(column: Any) -> bool:

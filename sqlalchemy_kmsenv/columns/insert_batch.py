@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, Insert, Table
@@ -24,19 +24,12 @@ from sqlalchemy_kmsenv.columns.insert_clauses import (
     has_return_defaults,
     is_inline,
     is_sorted,
-    marks_key_as_sentinel,
     prefixes,
     returns_rows,
 )
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.stored_rows import Key
-from sqlalchemy_kmsenv.columns.transactions import Options, commits_by_itself
-
-_KNOWN_PREFIXES = {
-    "IGNORE",
-    *(f"OR {what}" for what in ("ABORT", "FAIL", "IGNORE", "REPLACE", "ROLLBACK")),
-}
-"""After these, what an INSERT makes is a row of its own, with a key of its own."""
+from sqlalchemy_kmsenv.columns.transactions import Options
 
 
 class InsertBatch(Batch[Insert]):
@@ -246,56 +239,6 @@ class InsertBatch(Batch[Insert]):
     def ignores(self) -> bool:
         """Whether it is an INSERT IGNORE."""
         return any("IGNORE" in prefix.upper() for prefix in prefixes(self.statement))
-
-    def why_keys_stay_unknown(self, wanted: str) -> str | None:
-        """Why the database cannot say which rows this INSERT made; ``wanted`` is what it lacks."""
-        return next(self._obstacles(wanted), None)
-
-    def _obstacles(self, wanted: str) -> Iterator[str]:
-        statement, dialect = self.statement, self.connection.dialect
-        if not self.table.primary_key.columns:
-            yield "the table has no primary key to ask for; give it with each row"
-        if commits_by_itself(self.connection):
-            yield (
-                "this connection commits each statement by itself, so that a row could stay"
-                f" without its value; begin a transaction, or give {wanted} with each row"
-            )
-        if any(conflict.sets for conflict in conflicts(statement)) or self._is_unknown_kind():
-            yield (
-                "an INSERT that may change or replace rows does not say which it made; give"
-                f" {wanted} with each row"
-            )
-        if self.known_keys() is not None and not returns_rows(statement):
-            return
-        if self._inline_rows:
-            yield (
-                "values([...]) does not return the keys in the order of its rows; execute"
-                f" insert({self.table.name}) with the list as its parameters"
-            )
-        if is_inline(statement) or not self.table.implicit_returning:
-            yield (
-                "inline() and implicit_returning=False keep it from being asked; leave them out, or"
-                f" give {wanted} with each row"
-            )
-        several = len(self.rows) > 1
-        if several and self.ignores() and dialect.name in ("mysql", "mariadb"):
-            yield (
-                "an INSERT IGNORE of many rows does not say which it left out; insert them one by"
-                f" one, or give {wanted} with each row"
-            )
-        if several and dialect.name == "sqlite" and marks_key_as_sentinel(self.table):
-            yield (
-                "insert_sentinel=True on it keeps SQLAlchemy from sorting what SQLite returns;"
-                f" leave that out, insert the rows one by one, or give {wanted} with each row"
-            )
-        if several and not dialect.insert_executemany_returning_sort_by_parameter_order:
-            yield (
-                f"{dialect.name} does not return the keys of many rows; insert them one by one, add"
-                f" the objects to a session, or give {wanted} with each row"
-            )
-
-    def _is_unknown_kind(self) -> bool:
-        return any(prefix.upper() not in _KNOWN_PREFIXES for prefix in prefixes(self.statement))
 
     def result(self) -> tuple[Insert, list[Row]]:
         """The statement and the parameter sets to execute instead."""

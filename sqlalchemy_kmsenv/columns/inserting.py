@@ -22,6 +22,7 @@ from sqlalchemy_kmsenv.columns.marks import marked
 from sqlalchemy_kmsenv.columns.refusal import UnboundValueError
 from sqlalchemy_kmsenv.columns.sealing import encode_values
 from sqlalchemy_kmsenv.columns.transactions import Options, open_savepoints
+from sqlalchemy_kmsenv.columns.unknown_rows import why_rows_stay_unknown
 from sqlalchemy_kmsenv.columns.upsert_values import with_own_values
 from sqlalchemy_kmsenv.columns.upserts import keeping_all, seal_conflicts
 
@@ -181,7 +182,7 @@ def _leave_for_later(
     """Insert empty cells, and have them sealed once the database has said the keys."""
     names = ", ".join(described(bound.column) for bound in unknown.values())
     of_the_key = all(bound.column.primary_key for bound in unknown.values())
-    refused = batch.why_keys_stay_unknown("the key" if of_the_key else names)
+    refused = why_rows_stay_unknown(batch, "the key" if of_the_key else names)
     if refused is not None:
         binding = writes[0][0]
         raise UnboundValueError(

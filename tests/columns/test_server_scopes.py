@@ -214,6 +214,18 @@ def test_return_defaults_tells_of_a_key_that_was_taken_ahead(make, engine):
             assert result.returned_defaults.id == result.inserted_primary_key.id
 
 
+def scoped(engine, metadata, keyring, scope):
+    """A table whose values are bound to this column too."""
+    text_of = Column("text", Encrypted(String(20), scope=["scope"]))
+    table = Table(
+        "kmsenv_spelled_scopes", metadata, Column("id", Integer, primary_key=True), scope, text_of
+    )
+    attach_keyrings(metadata, keyring)
+    metadata.drop_all(engine)
+    metadata.create_all(engine)
+    return table
+
+
 @on("sqlite")
 @pytest.mark.parametrize(
     "case",
@@ -226,16 +238,8 @@ def test_return_defaults_tells_of_a_key_that_was_taken_ahead(make, engine):
 def test_what_sqlite_spells_otherwise_is_refused(engine, metadata, keyring, case):
     """It would be sealed, committed, and never opened again; so would a row that is there."""
     kind, made, words = case
-    table = Table(
-        "kmsenv_spelled_scopes",
-        metadata,
-        Column("id", Integer, primary_key=True),
-        Column("scope", kind, nullable=False, server_default=made),
-        Column("text", Encrypted(String(20), scope=["scope"])),
-    )
-    attach_keyrings(metadata, keyring)
-    metadata.drop_all(engine)
-    metadata.create_all(engine)
+    scope: Column = Column("scope", kind, nullable=False, server_default=made)
+    table = scoped(engine, metadata, keyring, scope)
     with engine.connect() as connection:
         with pytest.raises(UnboundValueError, match=words):
             connection.execute(insert(table), {"text": "t"})
@@ -270,16 +274,9 @@ def _flush(engine, table, words) -> None:
 def test_sqlite_can_make_a_time_as_sqlalchemy_stores_it(engine, metadata, keyring):
     """As the message says."""
     made = text("(strftime('%Y-%m-%d %H:%M:%f000', 'now'))")
-    table = Table(
-        "kmsenv_spelled_scopes",
-        metadata,
-        Column("id", Integer, primary_key=True),
-        Column("scope", DateTime, nullable=False, server_default=made),
-        Column("text", Encrypted(String(20), scope=["scope"])),
+    table = scoped(
+        engine, metadata, keyring, Column("scope", DateTime, nullable=False, server_default=made)
     )
-    attach_keyrings(metadata, keyring)
-    metadata.drop_all(engine)
-    metadata.create_all(engine)
     with engine.begin() as connection:
         connection.execute(insert(table), [{"text": "t"}, {"text": "u"}])
         connection.execute(update(table).where(table.c.id == 1).values(text="v"))

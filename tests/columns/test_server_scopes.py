@@ -216,7 +216,7 @@ def test_return_defaults_tells_of_a_key_that_was_taken_ahead(make, engine):
 
 def scoped(engine, metadata, keyring, scope):
     """A table whose values are bound to this column too."""
-    text_of = Column("text", Encrypted(String(20), scope=["scope"]))
+    text_of: Column = Column("text", Encrypted(String(20), scope=["scope"]))
     table = Table(
         "kmsenv_spelled_scopes", metadata, Column("id", Integer, primary_key=True), scope, text_of
     )
